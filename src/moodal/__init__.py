@@ -1,0 +1,1 @@
+"""moodal: texts, images and recordings in, a sentiment model that you own out."""

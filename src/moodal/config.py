@@ -1,0 +1,278 @@
+"""Every setting, one frozen model a stage; the defaults run. `Run` holds them all.
+
+File < command line: `load` reads a YAML file and lays `key=value` settings over it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from moodal.errors import ConfigError
+from moodal.types import Modality, TaskName
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
+Activation = Literal["sigmoid", "tanh", "relu", "gelu"]
+
+
+class Stage(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Columns(Stage):
+    """The manifest's columns: our name -> the file's name."""
+
+    id: str = "id"
+    text: str = "text"
+    image: str = "image"
+    audio: str = "audio"
+    label: str = "label"
+    lang: str = "lang"
+    group: str = "group"
+    split: str = "split"
+
+
+class Text(Stage):
+    """Text to pieces: words, word pairs and character n-grams."""
+
+    max_tokens: Count = 160
+    """Positions kept of a text; the rest is cut."""
+    vocabulary: Count = 60_000
+    """Pieces kept, the most frequent first."""
+    min_count: Count = 2
+    """A piece seen in fewer training texts is dropped."""
+    word_ngrams: Count = 2
+    """Longest run of words that is a piece of its own; 1 = single words only."""
+    char_ngrams: Annotated[int, Field(ge=0)] = 3
+    """Longest run of characters inside a word that is a piece (an unknown word still means
+    something); 0 = none. The shortest is 3 for Latin words, 1 for Chinese."""
+    pieces: Count = 16
+    """Pieces kept of one position."""
+    segment: Literal["words", "characters"] = "words"
+    """Chinese: segmented words, or single characters."""
+    lowercase: bool = True
+    stop_words: bool = False
+    """True drops the stop words of preprocess/stopwords (never a negation or an intensifier)."""
+    vectors: Path | None = None
+    """Word vectors to start from: the `.vec`/`.txt` format of word2vec, fastText and GloVe."""
+    word_dropout: Fraction = 0.1
+    """Training: the chance that a position is hidden."""
+
+
+class Image(Stage):
+    """Picture to pixels."""
+
+    size: Annotated[int, Field(ge=16, le=512)] = 96
+    """Height and width in pixels; the whole picture is fitted, the sides are not kept in ratio."""
+    rotate_degrees: Annotated[float, Field(ge=0, le=180)] = 10.0
+    scale: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
+    """Training: zoom drawn from [1 - scale, 1 + scale]."""
+    crop: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    """Training: shift of the frame, as a share of the side."""
+    flip: Fraction = 0.5
+    """Training: the chance of a mirror image."""
+    colour: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
+    """Training: brightness, contrast and saturation factors drawn from [1 - colour, 1 + colour]."""
+
+
+class Audio(Stage):
+    """Sound to frames. All sound becomes 16 kHz mono first."""
+
+    feature: Literal["logmel", "mfcc"] = "logmel"
+    frame_ms: Positive = 25.0
+    hop_ms: Positive = 10.0
+    n_mels: Count = 64
+    n_mfcc: Count = 20
+    deltas: bool = True
+    """MFCC: add first and second differences."""
+    max_seconds: Positive = 30.0
+    """Longer recordings are cut to this."""
+    limit_seconds: Positive = 3600.0
+    """Longer recordings are refused."""
+    noise_snr_db: tuple[float, float] | None = (10.0, 30.0)
+    """Training: white noise at a signal-to-noise ratio drawn from this range; None = none."""
+    gain_db: Annotated[float, Field(ge=0.0)] = 6.0
+    """Training: gain drawn from [-gain_db, +gain_db]."""
+    shift_ms: Annotated[float, Field(ge=0.0)] = 100.0
+    """Training: shift in time drawn from [-shift_ms, +shift_ms]; silence fills the gap."""
+    speed: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.1
+    """Training: speed factor drawn from [1 - speed, 1 + speed] (pitch moves with it)."""
+    mask_time: Fraction = 0.1
+    """Training: longest masked stretch of frames, as a share of all."""
+    mask_frequency: Fraction = 0.15
+    """Training: widest masked band, as a share of all."""
+
+
+class Encoder(Stage):
+    """One modality's encoder."""
+
+    kind: str = "auto"
+    """Text: bag, cnn, gru, lstm, transformer. Image: cnn. Audio: cnn, gru, lstm, transformer.
+    Features: mlp, gru, lstm. auto = bag, cnn, cnn, mlp."""
+    width: Count = 96
+    """Width inside the encoder."""
+    layers: Count = 2
+    heads: Count = 4
+    """Attention heads (transformer); must divide width."""
+    kernel_size: Count = 3
+    """Convolutions: positions a filter sees."""
+    activation: Activation = "gelu"
+    dropout: Fraction = 0.3
+
+
+class Fusion(Stage):
+    """How the modalities meet."""
+
+    kind: Literal[
+        "concat", "gated", "tensor", "lowrank", "crossmodal", "attention", "bottleneck"
+    ] = "gated"
+    width: Count = 96
+    """D: the width every encoder hands over and the fusion answers with."""
+    rank: Count = 4
+    """lowrank: rank of the weight tensor."""
+    layers: Count = 1
+    """crossmodal, attention, bottleneck: transformer layers."""
+    heads: Count = 4
+    bottlenecks: Count = 4
+    """bottleneck: tokens through which the modalities talk."""
+    dropout: Fraction = 0.1
+
+
+class Head(Stage):
+    """From the fused summary to the answer."""
+
+    kind: Literal["mlp", "cnn"] = "mlp"
+    hidden: Annotated[int, Field(ge=0)] = 0
+    """Hidden width; 0 = none, one linear layer (mlp only)."""
+    activation: Activation = "gelu"
+    dropout: Fraction = 0.3
+
+
+class Train(Stage):
+    """The loop."""
+
+    epochs: Count = 20
+    batch_size: Count = 32
+    optimiser: Literal["sgd", "adam", "adamw"] = "adamw"
+    learning_rate: Positive = 1e-3
+    momentum: Fraction = 0.9
+    """sgd only."""
+    l1: Annotated[float, Field(ge=0.0)] = 0.0
+    """Weight of the sum of absolute weights in the loss."""
+    l2: Annotated[float, Field(ge=0.0)] = 0.01
+    """Weight decay: decoupled in adamw, added to the gradient in sgd and adam."""
+    warmup: Fraction = 0.05
+    """Share of all steps in which the learning rate climbs from 0."""
+    decay: Literal["cosine", "linear", "none"] = "cosine"
+    patience: Count = 5
+    """Epochs without a better validation score before the run stops."""
+    clip: Annotated[float, Field(ge=0.0)] = 1.0
+    """Largest norm of the gradient; 0 = no limit."""
+    class_weights: bool = False
+    """Weigh the loss of a class by 1 / its frequency."""
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
+    loss: Literal["auto", "cross_entropy", "mse", "smooth_l1"] = "auto"
+    modality_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
+    """The chance that a present modality is hidden in a step (one is always left)."""
+    auxiliary: Annotated[float, Field(ge=0.0)] = 0.3
+    """Weight of each modality's own loss."""
+    precision: Literal["no", "fp16", "bf16"] = "no"
+    """Mixed precision, as Accelerate names it."""
+    checkpoint_seconds: Positive = 60.0
+    """Time between checkpoints within an epoch; each epoch ends with one as well."""
+    threads: Count = 1
+    """torch threads."""
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class Calibrate(Stage):
+    """What is chosen on the validation set once the weights are fixed."""
+
+    precision: Annotated[float, Field(gt=0.0, le=1.0)] = 0.9
+    """The abstain threshold is the lowest confidence whose answers are this often right."""
+
+
+class Run(Stage):
+    """All of a training run."""
+
+    task: TaskName = "classify"
+    modalities: tuple[Modality, ...] | None = None
+    """None = those the training manifest holds."""
+    columns: Columns = Columns()
+    text: Text = Text()
+    image: Image = Image()
+    audio: Audio = Audio()
+    text_encoder: Encoder = Encoder()
+    image_encoder: Encoder = Encoder()
+    audio_encoder: Encoder = Encoder()
+    fusion: Fusion = Fusion()
+    head: Head = Head()
+    train: Train = Train()
+    calibrate: Calibrate = Calibrate()
+    cache: Path | None = None
+    """Folder of decoded media; None = the user's cache folder."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        for name in ("text_encoder", "image_encoder", "audio_encoder", "fusion"):
+            part = getattr(self, name)
+            if part.width % part.heads:
+                raise ValueError(
+                    f"{name}.heads={part.heads} does not divide {name}.width={part.width}"
+                )
+        return self
+
+
+def load(path: Path | None = None, settings: Sequence[str] = ()) -> Run:
+    """The configuration in a YAML file (or the defaults), with `key.key=value` laid over it.
+
+    Values are read as YAML: `train.epochs=5`, `audio.noise_snr_db=null`, `modalities=[text]`.
+
+    Raises: ConfigError, naming the key, its value and what was allowed.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path}: holds {type(values).__name__}, not a table of settings")
+    for setting in settings:
+        _lay_over(values, setting)
+    return parse(values)
+
+
+def parse(values: dict[str, Any]) -> Run:
+    """Check plain values, as YAML or JSON give them. Raises: ConfigError."""
+    try:
+        return Run.model_validate(values)
+    except pydantic.ValidationError as error:
+        lines = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'settings'}={e['input']!r}: {e['msg']}"
+            for e in error.errors()
+        )
+        raise ConfigError(lines) from error
+
+
+def _lay_over(values: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals:
+        raise ConfigError(f"setting {setting!r} has no '='; write it as train.epochs=5")
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        inner = values.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"setting {setting!r}: {parent} is a value, not a table")
+        values = inner
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"setting {setting!r}: the value is not YAML: {error}") from error

@@ -1,0 +1,112 @@
+"""The nouns every stage shares: modality, record, sequence, prediction, rejection. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Modality = Literal["text", "image", "audio"]
+MODALITIES: tuple[Modality, ...] = ("text", "image", "audio")
+
+TaskName = Literal["classify", "regress"]
+
+Subset = tuple[Modality, ...]
+"""Some of the modalities, always in the order of MODALITIES."""
+
+Text = str | NDArray[np.float32]
+Media = Path | bytes | NDArray[Any]
+Array = TypeVar("Array")
+
+
+class Seq(NamedTuple, Generic[Array]):
+    """A padded batch: of inputs, of encodings and of answers alike.
+
+    Letters, here and everywhere: B batch, S source positions, T output positions, D width,
+    C output width, H attention heads.
+
+    x: (B, S, ...) values; padding is to the right.
+    mask: (B, S) bool, True = real. A row that is all False is an absent modality.
+    """
+
+    x: Array
+    mask: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row of a manifest: any subset of the modalities, and what is known of the answer.
+
+    text: the words, or precomputed features (D,) or (S, D) float32.
+    image: a path, the bytes of a file, a picture (H, W, 3) uint8, or features (D,) or (S, D).
+    audio: a path, the bytes of a file, or features (D,) or (S, D); samples must be wrapped in
+        a file's bytes, since a bare (n,) array could not be told from a feature.
+    target: what the label cell holds, as text; None = unlabelled.
+    source: where the record came from, e.g. "train.csv row 12"; the beginning of every complaint
+        about it. Rows are counted from 1, the header not included.
+    """
+
+    id: str
+    text: Text | None = None
+    image: Media | None = None
+    audio: Media | None = None
+    target: str | None = None
+    lang: str = ""
+    group: str = ""
+    split: str = ""
+    source: str = "record"
+
+    @property
+    def modalities(self) -> Subset:
+        return tuple(m for m in MODALITIES if getattr(self, m) is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A row that could not be used: counted, named, never silent.
+
+    source: as in Record. field: the column at fault, or "" for the row as a whole.
+    reason: one sentence that holds the value, what was allowed and what to do.
+    """
+
+    id: str
+    source: str
+    field: str
+    reason: str
+
+    def to_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One answer.
+
+    label: the most probable label; None for a regression.
+    value: the predicted value; None for a classification.
+    probabilities: label -> calibrated probability in [0, 1], summing to 1.
+    confidence: the probability of `label`, in [0, 1]; 0 for a regression.
+    modalities: those the answer was made from.
+    contributions: modality -> exact Shapley value. They add up to the answer's score (the
+        probability of `label`, or `value`) less the score with nothing seen.
+    words: (word, weight) in reading order, when an explanation was asked for: how much the score
+        falls when that word is hidden.
+    abstain: True when confidence is under the threshold chosen on the validation set.
+    """
+
+    id: str
+    label: str | None
+    value: float | None
+    probabilities: Mapping[str, float]
+    confidence: float
+    modalities: Subset
+    contributions: Mapping[Modality, float]
+    words: tuple[tuple[str, float], ...] = field(default=())
+    abstain: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
