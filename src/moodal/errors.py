@@ -1,11 +1,11 @@
 """Every error a caller may want to catch, and who can mend it.
 
-    MoodalError
-    ├── DataError          the manifest or its media: whoever made the file
-    │   └── RecordError    one row of it, or one record given to predict
-    ├── ConfigError        a setting: whoever wrote the command or the configuration
-    ├── ModelError         a bundle: damaged, of an unknown format, or of another kind
-    └── CapacityError      the machine: no space, no memory, a package that is not installed
+MoodalError
+├── DataError          the manifest or its media: whoever made the file
+│   └── RecordError    one row of it, or one record given to predict
+├── ConfigError        a setting: whoever wrote the command or the configuration
+├── ModelError         a bundle: damaged, of an unknown format, or of another kind
+└── CapacityError      the machine: no space, no memory, a package that is not installed
 """
 
 from __future__ import annotations

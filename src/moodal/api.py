@@ -1,0 +1,190 @@
+"""The verbs, as a program calls them: load, train, evaluate. The command line calls these too."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from moodal import bundle, config
+from moodal.config import Columns, Run
+from moodal.data import manifest
+from moodal.errors import CapacityError
+from moodal.preprocess import audio, image
+from moodal.runtime.predict import Model
+from moodal.types import Media, Modality, Record, Rejection
+
+if TYPE_CHECKING:
+    from moodal.data.check import CheckReport
+    from moodal.evaluate.result import Report
+
+TRAINING_PACKAGES = ("torch", "accelerate", "safetensors", "onnx")
+
+
+def load(path: Path | str, *, threads: int = 1) -> Model:
+    """A trained model from its folder; its graphs are read when first needed.
+
+    threads: how many ONNX Runtime may use for one answer.
+    Raises: ModelError when the folder is no model, or a file of it has changed.
+    """
+    return Model(Path(path), threads=threads)
+
+
+def train(
+    file: Path | str,
+    *,
+    valid: Path | str,
+    out: Path | str,
+    run: Run | Path | str | None = None,
+    settings: Sequence[str] = (),
+    resume: bool = False,
+) -> Model:
+    """Train a model on a manifest, save it as a folder, and return it loaded.
+
+    file, valid: CSV, TSV, JSONL or Parquet, for training and validation. out: the folder to
+    write. run: settings, or a YAML file of them; None = the defaults. settings: `key=value` laid
+    over a file's, e.g. "train.epochs=5". resume: go on with a run that was stopped.
+
+    Raises: DataError, ConfigError, CapacityError (a package of the extra `train` is missing).
+    """
+    if not isinstance(run, Run):
+        run = config.load(None if run is None else Path(run), settings)
+    try:
+        module = import_module("moodal.train.train")
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in TRAINING_PACKAGES:
+            raise
+        raise CapacityError(
+            f"training needs the package {error.name}: pip install 'moodal[train]'"
+        ) from error
+    model: Model = module.train(
+        Path(file), valid=Path(valid), out=Path(out), run=run, resume=resume
+    )
+    return model
+
+
+def evaluate(
+    data: Path | str | Iterable[Record | Rejection],
+    *,
+    model: Model | Path | str,
+    out: Path | str | None = None,
+    among: Sequence[str] | None = None,
+    renames: Mapping[str, str] | None = None,
+) -> Report:
+    """Score a model on labelled rows: whole, by modality subset, by language, by group.
+
+    data: a manifest or records. model: a folder or a loaded model. out: a folder for report.html
+    and report.json; None = write nothing. among: only these labels compete. renames:
+    our name -> the file's name of a column, where they differ from those the model was trained on.
+
+    Raises: DataError when no labelled row can be read; ConfigError for unknown labels.
+    """
+    from moodal.evaluate import report
+    from moodal.evaluate.evaluate import evaluate as run_evaluation
+
+    if not isinstance(model, Model):
+        model = load(model)
+    name = Path(data).name if isinstance(data, Path | str) else "records"
+    if isinstance(data, Path | str):
+        data = manifest.read(Path(data), _columns(Path(data), model.info.columns, renames))
+    result = run_evaluation(model, data, among=among, name=name)
+    if out is not None:
+        report.write(result, Path(out), history=model.info.history, settings=model.info.audio)
+    return result
+
+
+def predict_file(
+    file: Path | str,
+    *,
+    model: Model | Path | str,
+    out: Path | str | None = None,
+    explain: bool = False,
+    renames: Mapping[str, str] | None = None,
+) -> dict[str, int]:
+    """Answer every row of a manifest, one JSON object a line, in the order of the rows.
+
+    file: a manifest; "-" = standard input. out: where to write; None = standard output. A bad row
+    becomes {"id", "error": {"source", "field", "reason"}} in its place.
+
+    Returns: counts of the rows predicted and rejected.
+    Raises: DataError when the file as a whole cannot be read; CapacityError when out cannot be
+        written, and then nothing is left there.
+    """
+    model = model if isinstance(model, Model) else load(model)
+    path = Path(file)
+    columns = _columns(path, model.info.columns.model_copy(update={"label": "label"}), renames)
+    answers = model.predict_many(manifest.read(path, columns), explain=explain)
+    counts = {"predicted": 0, "rejected": 0}
+    with _lines(None if out is None else Path(out)) as write:
+        for answer in tqdm(answers, desc="predicting", unit=" rows", delay=2):
+            if isinstance(answer, Rejection):
+                counts["rejected"] += 1
+                whole = answer.to_dict()
+                write({"id": whole.pop("id"), "error": whole})
+            else:
+                counts["predicted"] += 1
+                write(answer.to_dict())
+    return counts
+
+
+def check(
+    file: Path | str,
+    *,
+    against: Sequence[Path | str] = (),
+    fix: Path | str | None = None,
+    columns: Columns | None = None,
+) -> CheckReport:
+    """Look for what would spoil a model; see moodal.data.check.
+
+    against: other parts, to look for leaks. fix: where to write the manifest without the rows
+    that are rejected. Raises: DataError.
+    """
+    from moodal.data import check as checking
+
+    settings = Run()
+    decoders: dict[Modality, Callable[[Media], NDArray[Any]]] = {
+        "image": lambda source: image.decode(source, settings.image),
+        "audio": lambda source: audio.decode(source, settings.audio),
+    }
+    columns = columns or Columns()
+    others = [Path(path) for path in against]
+    report = checking.check(Path(file), columns=columns, against=others, decoders=decoders)
+    if fix is not None:
+        checking.fix(Path(file), Path(fix), report, columns=columns)
+    return report
+
+
+def _columns(path: Path, known: Columns, renames: Mapping[str, str] | None) -> Columns:
+    """The names a model was trained with, where this file has them; what the caller says, always."""
+    there = () if str(path) == "-" else manifest.columns_of(path)
+    plain = Columns().model_dump()
+    kept = {ours: theirs for ours, theirs in known.model_dump().items() if theirs in there}
+    return config.parse({"columns": {**plain, **kept, **(renames or {})}}).columns
+
+
+@contextmanager
+def _lines(out: Path | None) -> Iterator[Callable[[Mapping[str, Any]], object]]:
+    """Write objects as JSON lines; a file stands only once it is whole."""
+
+    def line(values: Mapping[str, Any]) -> str:
+        return json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n"
+
+    if out is None:
+        yield lambda values: sys.stdout.write(line(values))
+        return
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    with bundle.writing(out):
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                yield lambda values: file.write(line(values))
+            temporary.replace(out)
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,216 @@
+"""A model is a folder: what is in it, how it is written, how it is read and checked.
+
+bundle.json          Info: format, task, labels, settings, calibration, data, sha256 of the rest
+text.onnx image.onnx audio.onnx   one graph an encoder
+head.onnx            fusion + head
+vocabulary.txt       when it reads text
+reference.json       what the training data looked like
+weights.safetensors config.yaml   only what further training needs
+card.md              what it is, for people
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from moodal import config
+from moodal.errors import CapacityError, ConfigError, ModelError
+from moodal.preprocess.batch import Kind, Settings
+from moodal.tasks import TASKS
+from moodal.types import MODALITIES, Modality, Subset, TaskName
+
+FORMAT = 1
+INFO = "bundle.json"
+HEAD = "head.onnx"
+VOCABULARY = "vocabulary.txt"
+REFERENCE = "reference.json"
+WEIGHTS = "weights.safetensors"
+CONFIG = "config.yaml"
+CARD = "card.md"
+
+
+def encoder_file(modality: Modality) -> str:
+    return f"{modality}.onnx"
+
+
+class Info(config.Stage):
+    """bundle.json: all that is known of a model beside its weights."""
+
+    format: int = FORMAT
+    name: str
+    """The folder it was first written to."""
+    created: str
+    """UTC, ISO 8601."""
+    moodal: str
+    """The version that wrote it."""
+    task: TaskName
+    labels: tuple[str, ...]
+    """A label's place is its code; empty for a regression."""
+    columns: config.Columns
+    kinds: dict[Modality, Kind]
+    widths: dict[Modality, int]
+    """D of precomputed features."""
+    text: config.Text
+    image: config.Image
+    audio: config.Audio
+    encoding_width: int
+    """D of every encoder's output."""
+    parameters: int
+    temperatures: dict[str, float]
+    """Subset, written as text+image, -> temperature."""
+    threshold: float
+    """Confidence under which the model abstains."""
+    prior: tuple[float, ...]
+    """The answer when nothing is seen: label frequencies, or the mean value."""
+    data: dict[str, Any]
+    """sha256 of the training and validation manifests, counts of rows."""
+    scores: dict[str, Any]
+    """Validation scores: subset -> metrics."""
+    history: tuple[dict[str, float], ...] = ()
+    """One row an epoch: epoch, train_loss, valid_loss, score, seconds."""
+    parents: tuple[str, ...] = ()
+    files: dict[str, str] = pydantic.Field(default_factory=dict)
+    """File name -> sha256."""
+
+    @property
+    def modalities(self) -> Subset:
+        return tuple(m for m in MODALITIES if m in self.kinds)
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(self.kinds, self.widths, self.text, self.image, self.audio)
+
+
+def subset_name(subset: Subset) -> str:
+    return "+".join(subset)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a full or read-only disk into a sentence. Raises: CapacityError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}:
+            raise
+        raise CapacityError(
+            f"{path}: cannot be written ({os.strerror(error.errno)}); nothing was left half-written. "
+            "Free some space or name another folder"
+        ) from error
+
+
+def check_target(folder: Path) -> None:
+    """Refuse, before any work is done, to write over what is not a bundle. Raises: ConfigError."""
+    if not folder.exists() or (folder / INFO).is_file():
+        return
+    if not folder.is_dir() or any(folder.iterdir()):
+        raise ConfigError(f"{folder}: exists and is not a model; name a new folder with --out")
+
+
+def save(folder: Path, info: Info, files: Mapping[str, bytes | Callable[[Path], None]]) -> Info:
+    """Write a bundle under a temporary name beside `folder`, then rename it there.
+
+    files: name -> its bytes, or a function that writes the path it is given.
+    Returns: info with the sha256 of every file. A bundle that stood there is replaced.
+    Raises: CapacityError when the disk is full; ConfigError when something else stands there.
+    """
+    check_target(folder)
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            temporary.chmod(0o755)
+            for name, content in files.items():
+                if isinstance(content, bytes):
+                    (temporary / name).write_bytes(content)
+                else:
+                    content(temporary / name)
+            hashes = {name: _sha256((temporary / name).read_bytes()) for name in sorted(files)}
+            info = info.model_copy(update={"files": hashes})
+            (temporary / INFO).write_text(info.model_dump_json(indent=1), encoding="utf-8")
+            _put(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return info
+
+
+def _put(temporary: Path, folder: Path) -> None:
+    """Rename into place; what stood there is kept until the new one stands."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    temporary.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load(folder: Path) -> Info:
+    """Read and check bundle.json; the other files are checked as they are read.
+
+    Raises: ModelError for what is no bundle, is damaged, or has a format this version lacks.
+    """
+    path = folder / INFO
+    if not path.is_file():
+        raise ModelError(
+            f"{folder}: is not a model, it has no {INFO}; give --model a trained folder"
+        )
+    try:
+        values = json.loads(path.read_bytes())
+        found = values.get("format")
+    except (ValueError, AttributeError) as error:
+        raise ModelError(f"{path}: is damaged ({error}); copy the model again") from error
+    if found != FORMAT:
+        raise ModelError(
+            f"{path}: has format {found!r}, this version of moodal reads {FORMAT}; "
+            "use the version that wrote it, or train again"
+        )
+    try:
+        info = Info.model_validate(values)
+    except pydantic.ValidationError as error:
+        raise ModelError(f"{path}: is damaged ({error}); copy the model again") from error
+    if info.task not in TASKS:
+        raise ModelError(f"{path}: has the task {info.task!r}; known are {', '.join(TASKS)}")
+    return info
+
+
+def read(folder: Path, info: Info, name: str) -> bytes:
+    """The bytes of one file, checked against its hash. Raises: ModelError."""
+    try:
+        content = (folder / name).read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"{folder / name}: cannot be read ({error}); copy the model again"
+        ) from error
+    if (expected := info.files.get(name)) != (found := _sha256(content)):
+        raise ModelError(
+            f"{folder / name}: has changed since it was saved (sha256 {found[:12]}..., "
+            f"{INFO} says {str(expected)[:12]}...); copy the model again"
+        )
+    return content
+
+
+def verify(folder: Path) -> Info:
+    """Check every file. Raises: ModelError naming the first that is missing or changed."""
+    info = load(folder)
+    for name in info.files:
+        read(folder, info, name)
+    return info
+
+
+def size_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

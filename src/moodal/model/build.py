@@ -1,0 +1,108 @@
+"""Settings to modules: the only place where a setting's word chooses what is built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from moodal.config import Encoder, Run
+from moodal.errors import ConfigError
+from moodal.model import encoders, fusion, heads
+from moodal.model.model import Network
+from moodal.preprocess.batch import Kind, Settings
+from moodal.types import MODALITIES, Modality
+
+Array = NDArray[Any]
+
+REGISTRIES: dict[Kind, Mapping[str, Any]] = {
+    "tokens": encoders.TEXT,
+    "picture": encoders.IMAGE,
+    "frames": encoders.AUDIO,
+    "vectors": encoders.FEATURES,
+}
+AUTO: dict[Kind, str] = {"tokens": "bag", "picture": "cnn", "frames": "cnn", "vectors": "mlp"}
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the training part says of the inputs and the answer.
+
+    n_pieces: rows of the embedding. vectors: (n_pieces, n) word vectors to start from, or None.
+    means, stds: modality -> (D,) of frames and vectors. bias: (C,), scale: see Task.start.
+    """
+
+    n_pieces: int
+    vectors: Array | None
+    means: Mapping[Modality, Array]
+    stds: Mapping[Modality, Array]
+    bias: Array
+    scale: float
+
+
+def network(run: Run, settings: Settings, measured: Measured) -> Network:
+    """Raises: ConfigError for an encoder that the kind of input does not have."""
+    modalities = tuple(m for m in MODALITIES if m in settings.kinds)
+    built = {
+        m: _encoder(m, getattr(run, f"{m}_encoder"), run, settings, measured) for m in modalities
+    }
+    f, h = run.fusion, run.head
+    fusion_spec = fusion.Spec(
+        width=f.width,
+        rank=f.rank,
+        layers=f.layers,
+        heads=f.heads,
+        bottlenecks=f.bottlenecks,
+        dropout=f.dropout,
+    )
+    head_spec = heads.Spec(
+        width=f.width,
+        n_out=len(measured.bias),
+        hidden=h.hidden,
+        activation=h.activation,
+        dropout=h.dropout,
+    )
+    return Network(
+        built,
+        fusion.FUSIONS[f.kind](modalities, fusion_spec),
+        heads.HEADS[h.kind](head_spec),
+        width=f.width,
+        bias=torch.as_tensor(measured.bias, dtype=torch.float32),
+        scale=measured.scale,
+    )
+
+
+def _encoder(
+    modality: Modality, given: Encoder, run: Run, settings: Settings, measured: Measured
+) -> nn.Module:
+    kind = settings.kinds[modality]
+    registry = REGISTRIES[kind]
+    name = AUTO[kind] if given.kind == "auto" else given.kind
+    if name not in registry:
+        raise ConfigError(
+            f"{modality}_encoder.kind={name!r}: for {kind} use auto or one of {', '.join(registry)}"
+        )
+    spec = encoders.Spec(
+        out=run.fusion.width,
+        width=given.width,
+        layers=given.layers,
+        heads=given.heads,
+        kernel_size=given.kernel_size,
+        activation=given.activation,
+        dropout=given.dropout,
+    )
+    module: nn.Module
+    if kind == "tokens":
+        vectors = None if measured.vectors is None else torch.as_tensor(measured.vectors)
+        module = registry[name](measured.n_pieces, spec, vectors=vectors)
+    elif kind == "picture":
+        module = registry[name](spec)
+    else:
+        module = registry[name](
+            measured.means[modality].tolist(), measured.stds[modality].tolist(), spec
+        )
+    return module

@@ -1,0 +1,395 @@
+"""One modality's arrays to positions of the common width: `Seq -> Seq (B, S', D)`, never pooled.
+
+An encoder is a stem (what is special about the modality), a body (shared between modalities) and a
+projection to the common width; each part takes a `Seq` and gives one. S' may be smaller than S
+where a convolution strides; the mask follows. What lies under a False mask is neither seen nor
+given.
+
+Letters: B batch, S source positions, D the common width, W the width inside an encoder, K pieces of
+one position, F frequency bands or picture columns, N channels of a plane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from moodal.model.layers import (
+    ACTIVATIONS,
+    Bidirectional,
+    Blocks,
+    Positions,
+    SameConvolution,
+    Stage,
+    hide,
+    masked_softmax,
+)
+from moodal.types import Seq
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """The plain arguments all builders share. out: D, the common width; the rest as in config."""
+
+    out: int = 96
+    width: int = 96
+    layers: int = 2
+    heads: int = 4
+    kernel_size: int = 3
+    activation: str = "gelu"
+    dropout: float = 0.3
+
+
+# Stems
+
+
+class Tokens(nn.Module):
+    """Piece ids (B, S, K), 0 = no piece -> (B, S, W): the mean of each position's piece vectors.
+
+    vectors: (vocabulary, n) to start from, e.g. word vectors; None = drawn at random.
+    Source: Bojanowski et al. 2017, section 3.2 (a word is the sum of its n-grams), as a mean.
+    """
+
+    def __init__(
+        self, vocabulary: int, width: int, *, dropout: float = 0.0, vectors: Tensor | None = None
+    ) -> None:
+        super().__init__()
+        n = width if vectors is None else vectors.shape[1]
+        self.embedding = nn.Embedding(vocabulary, n, padding_idx=0)
+        with torch.no_grad():
+            if vectors is None:
+                self.embedding.weight.normal_(std=0.1)
+            else:
+                self.embedding.weight.copy_(vectors)
+            self.embedding.weight[0] = 0
+        self.resize = nn.Identity() if n == width else nn.Linear(n, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
+        pieces, mask = hide(source)
+        count = (pieces > 0).sum(2, keepdim=True).clamp(min=1)
+        x = self.embedding(pieces).sum(2) / count
+        return hide(Seq(self.dropout(self.resize(x)), mask))
+
+
+class Standardise(nn.Module):
+    """(x - mean) / std per dimension of (B, S, D_in), the figures measured on the training part.
+
+    A dimension that never changed is only centred. Values are cut at +-10 deviations: one spike of
+    a broken extractor must not swamp its record.
+
+    mean, std: (D_in,).
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor) -> None:
+        super().__init__()
+        std = torch.as_tensor(std, dtype=torch.float32)
+        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32).clone())
+        self.register_buffer("scale", torch.where(std > 1e-6, 1 / std.clamp(min=1e-6), 1.0))
+
+    def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
+        x, mask = source
+        return hide(Seq(((x - self.mean) * self.scale).clamp(-10, 10), mask))
+
+
+class Pixels(nn.Module):
+    """Picture rows (B, S, F, 3) in [0, 255] -> planes (B, 3, S, F), about 0 +- 1.
+
+    Source of the constants: the means and deviations of ImageNet's training pictures.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", 255 * torch.tensor([0.485, 0.456, 0.406]))
+        self.register_buffer("std", 255 * torch.tensor([0.229, 0.224, 0.225]))
+
+    def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
+        x, mask = source
+        x, _ = hide(Seq((x.to(self.mean.dtype) - self.mean) / self.std, mask))
+        return Seq(x.permute(0, 3, 1, 2), mask)
+
+
+class Spectrum(nn.Module):
+    """Frames (B, S, F) -> one plane (B, 1, S, F)."""
+
+    def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
+        return Seq(source.x.unsqueeze(1), source.mask)
+
+
+# Planes to positions
+
+
+class Grid(nn.Module):
+    """The cells of planes (B, N, S, F), row by row, as positions (B, S * F, N)."""
+
+    def forward(self, planes: Seq[Tensor]) -> Seq[Tensor]:
+        x, mask = planes
+        mask = mask.unsqueeze(2).expand(-1, -1, x.shape[3]).flatten(1)
+        return Seq(x.flatten(2).transpose(1, 2), mask)
+
+
+class Bands(nn.Module):
+    """Mean and maximum over the frequencies of planes (B, N, S, F), made (B, S, W)."""
+
+    def __init__(self, n_in: int, width: int) -> None:
+        super().__init__()
+        self.mix = nn.Linear(2 * n_in, width)
+
+    def forward(self, planes: Seq[Tensor]) -> Seq[Tensor]:
+        x, mask = planes
+        bands = torch.cat([x.mean(3), x.amax(3)], 1).transpose(1, 2)  # (B, S, 2N)
+        return hide(Seq(self.mix(bands), mask))
+
+
+# Bodies: (B, S, W) -> (B, S, W)
+
+
+class Perceptron(nn.Module):
+    """Hidden layers, each position by itself."""
+
+    def __init__(self, width: int, *, layers: int, activation: str, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential()
+        for _ in range(layers):
+            self.layers.extend(
+                [nn.Linear(width, width), ACTIVATIONS[activation](), nn.Dropout(dropout)]
+            )
+
+    def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
+        return Seq(self.layers(source.x), source.mask)
+
+
+class Ngrams(nn.Module):
+    """Filters over 3, 4 and 5 positions side by side (from kernel_size up), added to their input.
+
+    Source: Kim 2014, section 2, with the maximum over time left to the fusion; the sum with the
+    input is He et al. 2016, equation 1.
+    """
+
+    def __init__(self, width: int, *, kernel_size: int, activation: str, dropout: float) -> None:
+        super().__init__()
+        sizes = range(kernel_size, kernel_size + 3)
+        self.filters = nn.ModuleList(SameConvolution(width, width, size) for size in sizes)
+        self.activation = ACTIVATIONS[activation]()
+        self.mix = nn.Linear(3 * width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
+        x, mask = source
+        found = torch.cat([f(x) for f in self.filters], 2)  # (B, S, 3W)
+        return hide(Seq(x + self.dropout(self.mix(self.activation(found))), mask))
+
+
+class Recurrent(nn.Module):
+    """GRU or LSTM read from both ends; then each position is shown the whole, by attention.
+
+    Source: the weights are the alignment model of Bahdanau et al. 2015, appendix A.1.2, without a
+    decoder to ask: softmax over s of v . tanh(W h_s), as Yang et al. 2016, equations 5 to 7.
+    """
+
+    def __init__(
+        self, cell: type[nn.GRU] | type[nn.LSTM], width: int, *, layers: int, dropout: float
+    ) -> None:
+        super().__init__()
+        n_hidden = (width + 1) // 2
+        n_in = [width] + [2 * n_hidden] * (layers - 1)
+        self.layers = nn.ModuleList(Bidirectional(cell, n, n_hidden) for n in n_in)
+        self.score = nn.Sequential(
+            nn.Linear(2 * n_hidden, width), nn.Tanh(), nn.Linear(width, 1, bias=False)
+        )
+        self.mix = nn.Linear(4 * n_hidden, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
+        for layer in self.layers:
+            x, mask = layer(source)
+            source = Seq(self.dropout(x), mask)
+        x, mask = source
+        weights = masked_softmax(self.score(x).squeeze(2), mask)  # (B, S)
+        whole = (weights.unsqueeze(1) @ x).expand_as(x)
+        return Seq(self.mix(torch.cat([x, whole], 2)), mask)
+
+
+class Transformer(nn.Module):
+    """Self-attention layers (layers.Blocks) over positions marked by sines."""
+
+    def __init__(
+        self, width: int, *, layers: int, heads: int, activation: str, dropout: float
+    ) -> None:
+        super().__init__()
+        self.scale = nn.LayerNorm(width)
+        self.positions = Positions(width)
+        self.blocks = Blocks(width, heads, layers=layers, activation=activation, dropout=dropout)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
+        x, mask = source
+        x = self.blocks(self.positions(self.scale(x)), mask)
+        return Seq(self.norm(x), mask)
+
+
+class Project(nn.Module):
+    """Linear, each position by itself: (B, S, n_in) -> (B, S, n_out), zero where not real."""
+
+    def __init__(self, n_in: int, n_out: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(n_in, n_out)
+
+    def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
+        return hide(Seq(self.linear(self.dropout(source.x)), source.mask))
+
+
+# Builders: everything of a kind is chosen here, once
+
+Body = Callable[[Spec], nn.Module]
+
+
+def _as_is(spec: Spec) -> nn.Module:
+    return nn.Identity()
+
+
+def _perceptron(spec: Spec) -> nn.Module:
+    return Perceptron(
+        spec.width, layers=spec.layers, activation=spec.activation, dropout=spec.dropout
+    )
+
+
+def _ngrams(spec: Spec) -> nn.Module:
+    layer = partial(
+        Ngrams,
+        spec.width,
+        kernel_size=spec.kernel_size,
+        activation=spec.activation,
+        dropout=spec.dropout,
+    )
+    return nn.Sequential(*(layer() for _ in range(spec.layers)))
+
+
+def _gru(spec: Spec) -> nn.Module:
+    return Recurrent(nn.GRU, spec.width, layers=spec.layers, dropout=spec.dropout)
+
+
+def _lstm(spec: Spec) -> nn.Module:
+    return Recurrent(nn.LSTM, spec.width, layers=spec.layers, dropout=spec.dropout)
+
+
+def _transformer(spec: Spec) -> nn.Module:
+    return Transformer(
+        spec.width,
+        layers=spec.layers,
+        heads=spec.heads,
+        activation=spec.activation,
+        dropout=spec.dropout,
+    )
+
+
+def _text(
+    body: Body, vocabulary: int, spec: Spec, *, vectors: Tensor | None = None
+) -> nn.Sequential:
+    """Seq(x (B, S, K) int64, mask) -> Seq (B, S, D)."""
+    stem = Tokens(vocabulary, spec.width, dropout=spec.dropout, vectors=vectors)
+    return nn.Sequential(stem, body(spec), Project(spec.width, spec.out, dropout=spec.dropout))
+
+
+def _planes(
+    n_in: int, channels: Sequence[int], strides: Sequence[int], spec: Spec
+) -> nn.Sequential:
+    """Stages: each halves the columns, and strides over the rows; residuals from the second on."""
+    stage = partial(Stage, kernel_size=spec.kernel_size, activation=spec.activation)
+    stages = nn.Sequential()
+    for i, (n_out, stride) in enumerate(zip(channels, strides, strict=True)):
+        residuals = spec.layers - 1 if i else 0
+        stages.append(stage(n_in, n_out, stride=(stride, 2), residuals=residuals))
+        n_in = n_out
+    return stages
+
+
+def _picture(spec: Spec) -> nn.Sequential:
+    """Seq(x (B, S, F, 3) uint8, mask (B, S)) -> Seq (B, ceil(S/16) * ceil(F/16), D)."""
+    width = spec.width
+    channels = (width // 4, width // 2, width, 2 * width)
+    stages = _planes(3, channels, (2, 2, 2, 2), spec)
+    return nn.Sequential(
+        Pixels(), stages, Grid(), Project(channels[-1], spec.out, dropout=spec.dropout)
+    )
+
+
+Figures = Sequence[float] | Tensor
+
+
+def _sound(
+    channels: Callable[[int], Sequence[int]],
+    body: Body,
+    mean: Figures,
+    std: Figures,
+    spec: Spec,
+) -> nn.Sequential:
+    """Seq(x (B, S, F) log-mel or MFCC, mask) -> Seq (B, S', D); S' = S/8, or S/4 with a body."""
+    sizes = channels(spec.width)
+    return nn.Sequential(
+        Standardise(mean, std),
+        Spectrum(),
+        _planes(1, sizes, (2, 2, 2, 1)[: len(sizes)], spec),
+        Bands(sizes[-1], spec.width),
+        body(spec),
+        Project(spec.width, spec.out, dropout=spec.dropout),
+    )
+
+
+def _vectors(body: Body, mean: Figures, std: Figures, spec: Spec) -> nn.Sequential:
+    """Seq(x (B, S, D_in) precomputed features, mask) -> Seq (B, S, D)."""
+    return nn.Sequential(
+        Standardise(mean, std),
+        Project(len(mean), spec.width),
+        body(spec),
+        Project(spec.width, spec.out, dropout=spec.dropout),
+    )
+
+
+def _deep(width: int) -> tuple[int, ...]:
+    return width // 6, width // 3, 2 * width // 3, width
+
+
+def _shallow(width: int) -> tuple[int, ...]:
+    return width // 6, width // 3
+
+
+TextBuilder = Callable[..., nn.Sequential]
+
+TEXT: dict[str, TextBuilder] = {
+    "bag": partial(_text, _as_is),
+    "cnn": partial(_text, _ngrams),
+    "gru": partial(_text, _gru),
+    "lstm": partial(_text, _lstm),
+    "transformer": partial(_text, _transformer),
+}
+"""kind -> (vocabulary, spec, *, vectors=None) -> encoder."""
+
+IMAGE: dict[str, Callable[[Spec], nn.Sequential]] = {"cnn": _picture}
+"""kind -> (spec) -> encoder."""
+
+AUDIO: dict[str, Callable[[Figures, Figures, Spec], nn.Sequential]] = {
+    "cnn": partial(_sound, _deep, _as_is),
+    "gru": partial(_sound, _shallow, _gru),
+    "lstm": partial(_sound, _shallow, _lstm),
+    "transformer": partial(_sound, _shallow, _transformer),
+}
+"""kind -> (mean (F,), std (F,), spec) -> encoder."""
+
+FEATURES: dict[str, Callable[[Figures, Figures, Spec], nn.Sequential]] = {
+    "mlp": partial(_vectors, _perceptron),
+    "gru": partial(_vectors, _gru),
+    "lstm": partial(_vectors, _lstm),
+}
+"""kind -> (mean (D_in,), std (D_in,), spec) -> encoder."""

@@ -1,0 +1,65 @@
+"""Targets <-> codes: what stands in the label column, and the number a model learns from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from moodal.errors import DataError, RecordError
+
+MAX_LABELS = 1000
+
+
+def fit_labels(counts: Mapping[str, int]) -> tuple[str, ...]:
+    """The labels of a training set, sorted; a label's code is its place.
+
+    counts: target -> number of rows.
+    Raises: DataError for fewer than two labels, or so many that they look like numbers or ids.
+    """
+    labels = tuple(sorted(counts))
+    if len(labels) < 2:
+        seen = f"only {labels[0]!r}" if labels else "none"
+        raise DataError(
+            f"label: a model needs at least two different labels, the training rows have {seen}; "
+            "add rows of another label, or name the right column with --label"
+        )
+    if len(labels) > MAX_LABELS:
+        raise DataError(
+            f"label: {len(labels)} different labels, at most {MAX_LABELS} are allowed; if they "
+            "are numbers to predict, use --set task=regress"
+        )
+    return labels
+
+
+def fit_scale(counts: Mapping[str, int]) -> tuple[str, ...]:
+    """No labels: the target is a number. Raises: DataError when all are equal."""
+    if len(counts) < 2:
+        raise DataError(
+            f"label: a regression needs at least two different numbers, the training rows have "
+            f"{sorted(counts)}; add rows, or name the right column with --label"
+        )
+    return ()
+
+
+def label_code(target: str, labels: tuple[str, ...]) -> int:
+    """Raises: RecordError for a label that training did not see."""
+    try:
+        return labels.index(target)
+    except ValueError:
+        shown = ", ".join(labels[:12]) + (", ..." if len(labels) > 12 else "")
+        raise RecordError(
+            f"the label {target!r} is none of the training labels ({shown}); correct the cell, "
+            "or add rows with it to the training file",
+            field="label",
+        ) from None
+
+
+def scale_code(target: str, labels: tuple[str, ...]) -> float:
+    """Raises: RecordError for what is not a finite number."""
+    try:
+        value = float(target)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise RecordError(f"{target!r} is not a finite number; correct the cell", field="label")
+    return value

@@ -1,0 +1,247 @@
+"""The one predict: records in, answers out, each as if it were alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moodal import bundle
+from moodal.errors import RecordError
+from moodal.preprocess import batch
+from moodal.preprocess.vocabulary import Vocabulary, parse
+from moodal.runtime.explain import shapley
+from moodal.runtime.session import Sessions
+from moodal.tasks import TASKS, Decoded
+from moodal.types import Media, Modality, Prediction, Record, Rejection, Seq, Subset, Text
+
+Array = NDArray[Any]
+
+BATCH_SIZE = 32
+WORDS_AT_ONCE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What the head says of one record, for every subset of the modalities it has.
+
+    scores: subset -> (C,) calibrated probabilities, or the value; the last is the full answer.
+    raw: the same before calibration.
+    """
+
+    record: Record
+    scores: Mapping[Subset, Array]
+    raw: Mapping[Subset, Array]
+
+
+class Model:
+    """A bundle, loaded. Its graphs are read when a record first needs them.
+
+    folder: a trained model. threads: of ONNX Runtime.
+    Raises: ModelError when the folder is no bundle, or a file of it has changed.
+    """
+
+    def __init__(self, folder: Path, *, threads: int = 1) -> None:
+        self.folder = folder
+        self.info = bundle.load(folder)
+        self._task = TASKS[self.info.task]
+        vocabulary: Vocabulary | None = None
+        if bundle.VOCABULARY in self.info.files:
+            content = bundle.read(folder, self.info, bundle.VOCABULARY)
+            vocabulary = parse(content, self.info.text)
+        self._vocabulary = vocabulary
+        self._inputs = batch.build(self.info.settings, vocabulary)
+        self._sessions = Sessions(folder, self.info, threads=threads)
+
+    def predict(
+        self,
+        *,
+        text: Text | None = None,
+        image: Media | str | None = None,
+        audio: Media | str | None = None,
+        explain: bool = False,
+    ) -> Prediction:
+        """One answer, from whatever is given.
+
+        text: a string, or features (D,) or (S, D). image, audio: a path, the bytes of a file, or
+        features; an image may also be an array (H, W, 3) uint8.
+        explain: also say which words moved the answer.
+
+        Raises: RecordError when what is given cannot be read, or the model reads none of it.
+        """
+        record = Record("0", text=text, image=_path(image), audio=_path(audio))
+        answer = next(self.predict_many([record], explain=explain))
+        if isinstance(answer, Rejection):
+            raise RecordError(answer.reason, field=answer.field)
+        return answer
+
+    def predict_many(
+        self,
+        records: Iterable[Record | Rejection | Mapping[str, Any]],
+        *,
+        batch_size: int = BATCH_SIZE,
+        explain: bool = False,
+    ) -> Iterator[Prediction | Rejection]:
+        """Answers in the order of the records, streamed; a bad record is a Rejection in its place.
+
+        records: Records, or mappings with any of id, text, image, audio.
+        """
+        for outputs in self.outputs(records, batch_size=batch_size):
+            yield outputs if isinstance(outputs, Rejection) else self._prediction(outputs, explain)
+
+    def outputs(
+        self,
+        records: Iterable[Record | Rejection | Mapping[str, Any]],
+        *,
+        batch_size: int = BATCH_SIZE,
+    ) -> Iterator[Outputs | Rejection]:
+        """As predict_many, but every subset's scores rather than a decoded answer."""
+        source = enumerate(records)
+        while chunk := [_record(given, row) for row, given in islice(source, batch_size)]:
+            yield from self._outputs(chunk)
+
+    def warm(self) -> None:
+        """Read every graph now, rather than at the first record that needs it."""
+        self._sessions.warm(self.info.modalities)
+
+    def _outputs(self, chunk: Sequence[Record | Rejection]) -> list[Outputs | Rejection]:
+        results: list[Outputs | Rejection | None] = []
+        readable: list[Record] = []
+        arrays: list[dict[Modality, Array]] = []
+        for given in chunk:
+            try:
+                if isinstance(given, Record):
+                    arrays.append(batch.arrays(given, self._inputs))
+                    readable.append(given)
+                results.append(given if isinstance(given, Rejection) else None)
+            except RecordError as error:
+                results.append(error.rejection(given.id, given.source))
+        answered = iter(self.answer(readable, arrays))
+        return [next(answered) if result is None else result for result in results]
+
+    def answer(
+        self, records: Sequence[Record], arrays: Sequence[dict[Modality, Array]]
+    ) -> list[Outputs]:
+        """Outputs of records whose arrays are ready, as moodal.preprocess.batch.arrays makes them."""
+        if not records:
+            return []
+        encoded = self._encode(arrays)
+        asked = [(row, s) for row, a in enumerate(arrays) for s in batch.subsets(tuple(a))]
+        raw = self._score(encoded, asked)
+        scores: list[dict[Subset, Array]] = [{} for _ in records]
+        raws: list[dict[Subset, Array]] = [{} for _ in records]
+        for (row, subset), values in zip(asked, raw, strict=True):
+            raws[row][subset] = values
+            temperature = self.info.temperatures.get(bundle.subset_name(subset), 1.0)
+            scores[row][subset] = self._task.activate(values[None], temperature)[0]
+        return [Outputs(*parts) for parts in zip(records, scores, raws, strict=True)]
+
+    def _encode(self, arrays: Sequence[dict[Modality, Array]]) -> dict[Modality, Seq[Array]]:
+        """Encodings of the rows that have a modality, laid into a batch of all rows."""
+        encoded: dict[Modality, Seq[Array]] = {}
+        for modality in self.info.modalities:
+            rows = [row for row, a in enumerate(arrays) if modality in a]
+            if not rows:
+                continue
+            part = self._sessions.encode(modality, batch.pad([arrays[r][modality] for r in rows]))
+            x = np.zeros((len(arrays), *part.x.shape[1:]), np.float32)
+            mask = np.zeros((len(arrays), part.mask.shape[1]), np.bool_)
+            x[rows], mask[rows] = part
+            encoded[modality] = Seq(x, mask)
+        return encoded
+
+    def _score(
+        self, encoded: Mapping[Modality, Seq[Array]], asked: Sequence[tuple[int, Subset]]
+    ) -> Array:
+        """Raw scores (len(asked), C) of (row, subset) pairs, one run of the head."""
+        rows = np.array([row for row, _ in asked])
+        seqs = {}
+        for modality in self.info.modalities:
+            if modality not in encoded:
+                seqs[modality] = self._sessions.absent(len(rows))
+                continue
+            shown = np.array([modality in subset for _, subset in asked])[:, None]
+            seq = encoded[modality]
+            seqs[modality] = Seq(seq.x[rows], seq.mask[rows] & shown)
+        return self._sessions.answer(seqs)
+
+    def _prediction(self, outputs: Outputs, explain: bool) -> Prediction:
+        info, present = self.info, list(outputs.scores)[-1]
+        decoded = self._task.decode(outputs.scores[present], info.labels)
+        worth: dict[Subset, float] = {(): info.prior[decoded.index]}
+        worth |= {subset: float(s[decoded.index]) for subset, s in outputs.scores.items()}
+        return Prediction(
+            id=outputs.record.id,
+            label=decoded.label,
+            value=decoded.value,
+            probabilities=decoded.probabilities,
+            confidence=decoded.confidence,
+            modalities=present,
+            contributions=shapley(worth, present),
+            words=self._words(outputs, present, decoded) if explain else (),
+            abstain=decoded.label is not None and decoded.confidence < info.threshold,
+        )
+
+    def _words(
+        self, outputs: Outputs, present: Subset, decoded: Decoded
+    ) -> tuple[tuple[str, float], ...]:
+        """How much the answer's score falls when one word is hidden from the text.
+
+        Source: Li, Monroe, Jurafsky, Understanding Neural Networks through Representation
+        Erasure (2016), equation 1, as a difference rather than a ratio.
+        """
+        if self._vocabulary is None or not isinstance(outputs.record.text, str):
+            return ()
+        words = self._vocabulary.words(outputs.record.text)
+        if len(words) > 1:
+            without = self._without_each(outputs.record, present)[:, decoded.index]
+        else:  # hidden, it leaves what the others say, or nothing at all
+            others = tuple(m for m in present if m != "text")
+            scores = outputs.scores[others] if others else np.array(self.info.prior)
+            without = scores[None, decoded.index]
+        full = float(outputs.scores[present][decoded.index])
+        return tuple((word, full - float(w)) for word, w in zip(words, without, strict=True))
+
+    def _without_each(self, record: Record, present: Subset) -> Array:
+        """(S, C): the answer with position s of the text hidden."""
+        arrays = batch.arrays(record, self._inputs)
+        pieces = arrays.pop("text")
+        others = self._encode([arrays]) if arrays else {}
+        temperature = self.info.temperatures.get(bundle.subset_name(present), 1.0)
+        answers = []
+        for start in range(0, len(pieces), WORDS_AT_ONCE):
+            positions = np.arange(start, min(start + WORDS_AT_ONCE, len(pieces)))
+            n = len(positions)
+            mask = np.arange(len(pieces)) != positions[:, None]
+            text = self._sessions.encode("text", Seq(np.repeat(pieces[None], n, 0), mask))
+            encoded = {
+                m: Seq(np.repeat(s.x, n, 0), np.repeat(s.mask, n, 0)) for m, s in others.items()
+            }
+            raw = self._score(encoded | {"text": text}, [(row, present) for row in range(n)])
+            answers.append(self._task.activate(raw, temperature))
+        return np.concatenate(answers)
+
+
+def _path(value: Any) -> Any:
+    return Path(value) if isinstance(value, str) else value
+
+
+def _record(given: Record | Rejection | Mapping[str, Any], row: int) -> Record | Rejection:
+    if isinstance(given, Record | Rejection):
+        return given
+    known = {"id", "text", "image", "audio"}
+    if extra := sorted(set(given) - known):
+        reason = f"has the keys {', '.join(extra)}; a record may have {', '.join(sorted(known))}"
+        return Rejection(str(given.get("id", row)), f"record {row}", extra[0], reason)
+    return Record(
+        id=str(given.get("id", row)),
+        text=given.get("text"),
+        image=_path(given.get("image")),
+        audio=_path(given.get("audio")),
+        source=f"record {row}",
+    )

@@ -1,0 +1,60 @@
+"""ONNX graphs: one an encoder, one for fusion + head; loaded when first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from moodal import bundle
+from moodal.types import Modality, Seq, Subset
+
+Array = NDArray[Any]
+
+
+class Sessions:
+    """The graphs of one bundle. A graph that is never asked for is never read.
+
+    threads: ONNX Runtime's threads within an operator.
+    """
+
+    def __init__(self, folder: Path, info: bundle.Info, *, threads: int = 1) -> None:
+        self._folder, self._info, self._threads = folder, info, threads
+        self._open: dict[str, ort.InferenceSession] = {}
+
+    def encode(self, modality: Modality, batch: Seq[Array]) -> Seq[Array]:
+        """x (B, S, ...), mask (B, S) -> x (B, S', D) float32, mask (B, S')."""
+        graph = self._graph(bundle.encoder_file(modality))
+        x, mask = graph.run(None, {"x": batch.x, "mask": batch.mask})
+        return Seq(x, mask)
+
+    def answer(self, encodings: Mapping[Modality, Seq[Array]]) -> Array:
+        """Encodings of every modality the model knows -> raw scores (B, C)."""
+        feeds = {f"{m}_{part}": a for m, e in encodings.items() for part, a in e._asdict().items()}
+        return np.asarray(self._graph(bundle.HEAD).run(None, feeds)[0])
+
+    def absent(self, rows: int) -> Seq[Array]:
+        """What stands for a modality that no row of a batch has."""
+        width = self._info.encoding_width
+        return Seq(np.zeros((rows, 1, width), np.float32), np.zeros((rows, 1), np.bool_))
+
+    def warm(self, modalities: Subset) -> None:
+        """Read the graphs now, not at the first record."""
+        for name in (*map(bundle.encoder_file, modalities), bundle.HEAD):
+            self._graph(name)
+
+    def _graph(self, name: str) -> ort.InferenceSession:
+        if name not in self._open:
+            options = ort.SessionOptions()
+            options.intra_op_num_threads = self._threads
+            options.inter_op_num_threads = 1
+            options.log_severity_level = 3
+            content = bundle.read(self._folder, self._info, name)
+            self._open[name] = ort.InferenceSession(
+                content, options, providers=["CPUExecutionProvider"]
+            )
+        return self._open[name]

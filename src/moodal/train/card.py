@@ -1,0 +1,45 @@
+"""card.md: what a model is, for people."""
+
+from __future__ import annotations
+
+from moodal.bundle import Info
+from moodal.tasks import TASKS
+
+
+def write(info: Info) -> str:
+    """Markdown: the task, the data, the scores by modality subset, the limits."""
+    task = TASKS[info.task]
+    train, valid = info.data["train"], info.data["valid"]
+    goal = task.goal.replace("_", " ")
+    rows = "\n".join(
+        f"| {subset} | {scores['n']} | {scores[task.goal]:.3f} |"
+        for subset, scores in info.scores.items()
+        if scores[task.goal] is not None
+    )
+    return f"""# {info.name}
+
+Task: {info.task}. Labels: {", ".join(info.labels) or "a number"}. Modalities: {", ".join(info.modalities)}.
+{info.parameters:,} parameters. Made by moodal {info.moodal} on {info.created}.
+
+## Data
+
+| part | rows | rejected | without a label | sha256 |
+|---|---|---|---|---|
+| training | {train["rows"]} | {train["rejected"]} | {train["unlabelled"]} | {train["sha256"][:16]} |
+| validation | {valid["rows"]} | {valid["rejected"]} | {valid["unlabelled"]} | {valid["sha256"][:16]} |
+
+The licence of these weights follows from the licence of that data: add it here.
+
+## Scores on the validation part
+
+The epoch, the temperatures and the threshold were chosen on this part, so it flatters a little.
+
+| seen | rows | {goal} |
+|---|---|---|
+{rows}
+
+## Limits
+
+It was trained on the rows above and knows no other kind of text, picture or recording. Under a
+confidence of {info.threshold:.2f} it abstains.
+"""

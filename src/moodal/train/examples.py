@@ -1,0 +1,180 @@
+"""Manifests to examples: what is in them, then every row decoded once and kept on disk."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from moodal.config import Run
+from moodal.data.language import language
+from moodal.errors import DataError, RecordError
+from moodal.preprocess import batch
+from moodal.preprocess.batch import Inputs, Kind, Settings
+from moodal.preprocess.cache import Cache, content_key
+from moodal.preprocess.vocabulary import Vocabulary
+from moodal.tasks import Task
+from moodal.types import MODALITIES, Modality, Record, Rejection
+
+Array = NDArray[Any]
+
+
+@dataclass(slots=True)
+class Survey:
+    """What a first pass over the training rows finds."""
+
+    kinds: dict[Modality, Kind] = field(default_factory=dict)
+    widths: dict[Modality, int] = field(default_factory=dict)
+    targets: Counter[str] = field(default_factory=Counter)
+    languages: Counter[str] = field(default_factory=Counter)
+
+    def watch(self, records: Iterable[Record | Rejection]) -> Iterator[str]:
+        """Take note of every labelled row; pass its text on, for the vocabulary to learn from."""
+        for record in records:
+            if isinstance(record, Rejection) or record.target is None:
+                continue
+            self.targets[record.target] += 1
+            for modality in record.modalities:
+                self._note(modality, getattr(record, modality))
+            if isinstance(record.text, str):
+                self.languages[record.lang or language(record.text)] += 1
+                yield record.text
+
+    def _note(self, modality: Modality, value: object) -> None:
+        kind = self.kinds.setdefault(modality, batch.kind_of(modality, value))
+        if kind == "vectors" and isinstance(value, np.ndarray):
+            self.widths.setdefault(modality, int(value.shape[-1]))
+
+    def settings(self, run: Run, name: str) -> Settings:
+        """Raises: DataError when a wanted modality is in no row."""
+        wanted = run.modalities or tuple(m for m in MODALITIES if m in self.kinds)
+        if missing := [m for m in wanted if m not in self.kinds]:
+            raise DataError(
+                f"{name}: no labelled row has {', '.join(missing)}, which modalities="
+                f"{list(wanted)} asks for; fill the column or leave it out"
+            )
+        kinds = {m: self.kinds[m] for m in MODALITIES if m in wanted}
+        widths = {m: w for m, w in self.widths.items() if m in wanted}
+        return Settings(kinds, widths, run.text, run.image, run.audio)
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Labelled rows, decoded. Media are views of a memory-mapped file: they cost no memory.
+
+    codes: (N,) float64. arrays: modality -> N decoded arrays, None where it is absent.
+    rejected: the rows left out; n_unlabelled: rows without a label.
+    """
+
+    codes: NDArray[np.float64]
+    arrays: dict[Modality, list[Array | None]]
+    rejected: tuple[Rejection, ...]
+    n_unlabelled: int
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def counts(self) -> dict[str, int]:
+        return {
+            "rows": len(self),
+            "rejected": len(self.rejected),
+            "unlabelled": self.n_unlabelled,
+            **{m: sum(a is not None for a in arrays) for m, arrays in self.arrays.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """All that is known once both manifests are read. vocabulary: None when no text is read."""
+
+    task: Task
+    labels: tuple[str, ...]
+    settings: Settings
+    vocabulary: Vocabulary | None
+    inputs: Inputs
+    train: Examples
+    valid: Examples
+    survey: Survey
+
+
+class Decoder:
+    """Records to decoded arrays through the cache; text and features are cheap and pass it by."""
+
+    def __init__(self, inputs: Inputs, settings: Settings, folder: Path) -> None:
+        self._inputs = inputs
+        # Only what decoding depends on is in the key: other augmentation, same decoded media.
+        keys = {
+            "picture": f"picture size={settings.image.size}",
+            "frames": f"samples max={settings.audio.max_seconds} limit={settings.audio.limit_seconds}",
+        }
+        self._caches = {
+            m: Cache(folder, keys[given.kind]) for m, given in inputs.items() if given.kind in keys
+        }
+
+    @property
+    def n_decoded(self) -> int:
+        """Media that were decoded rather than found."""
+        return sum(cache.decoded for cache in self._caches.values())
+
+    def arrays(self, record: Record) -> dict[Modality, Array]:
+        """Raises: RecordError as moodal.preprocess.batch.arrays."""
+        present = [m for m in record.modalities if m in self._inputs]
+        if not present:
+            raise RecordError(f"has none of {', '.join(self._inputs)}; fill one of them in")
+        return {m: self._array(m, getattr(record, m)) for m in present}
+
+    def _array(self, modality: Modality, value: Any) -> Array:
+        given = self._inputs[modality]
+        if modality not in self._caches or batch.kind_of(modality, value) != given.kind:
+            return batch.decode(modality, value, given)
+        try:
+            key = content_key(value)
+        except RecordError as error:
+            raise RecordError(error.reason, field=modality) from error
+        return self._caches[modality].get_or_make(key, lambda: batch.decode(modality, value, given))
+
+    def close(self) -> None:
+        for cache in self._caches.values():
+            cache.close()
+
+
+def build(
+    records: Iterable[Record | Rejection],
+    *,
+    task: Task,
+    labels: tuple[str, ...],
+    decoder: Decoder,
+    name: str,
+) -> Examples:
+    """Every labelled, readable row. Raises: DataError when there is none."""
+    codes: list[float] = []
+    rows: list[dict[Modality, Array]] = []
+    rejected: list[Rejection] = []
+    n_unlabelled = 0
+    for record in tqdm(records, desc=f"reading {name}", unit=" rows", delay=2):
+        if isinstance(record, Rejection):
+            rejected.append(record)
+        elif record.target is None:
+            n_unlabelled += 1
+        else:
+            try:
+                code = task.encode_target(record.target, labels)
+                rows.append(decoder.arrays(record))
+                codes.append(code)
+            except RecordError as error:
+                rejected.append(error.rejection(record.id, record.source))
+    if not rows:
+        first = f"; the first was rejected because {rejected[0].field}: {rejected[0].reason}"
+        raise DataError(
+            f"{name}: no row can be used ({len(rejected)} rejected, {n_unlabelled} without a label)"
+            + (first if rejected else "; fill the label column or name it with --label")
+        )
+    modalities = [m for m in MODALITIES if any(m in row for row in rows)]
+    arrays = {m: [row.get(m) for row in rows] for m in modalities}
+    return Examples(np.array(codes, np.float64), arrays, tuple(rejected), n_unlabelled)

@@ -1,0 +1,181 @@
+"""A trained network to a bundle: export, check the export, calibrate on validation, save."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from safetensors.torch import save as tensors_bytes
+
+from moodal import bundle
+from moodal.config import Run
+from moodal.export import onnx, parity
+from moodal.model.model import Network
+from moodal.preprocess import batch
+from moodal.runtime import calibrate
+from moodal.runtime.predict import BATCH_SIZE, Model, Outputs
+from moodal.runtime.session import Sessions
+from moodal.train import card
+from moodal.train.examples import Parts
+from moodal.train.loader import Loader
+from moodal.types import Modality, Record, Seq, Subset
+
+Array = NDArray[Any]
+
+PARITY_BATCHES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a model comes from. hashes: train and valid -> sha256 of the manifest.
+    history: one row an epoch."""
+
+    run: Run
+    hashes: dict[str, str]
+    history: list[dict[str, float]]
+
+
+def finish(parts: Parts, network: Network, origin: Origin, *, out: Path, scratch: Path) -> Model:
+    """Save the bundle to `out`; scratch holds it until it is calibrated.
+
+    Raises: ModelError when the exported graphs do not say what the network says; CapacityError.
+    """
+    network = network.cpu().eval()
+    files = _files(parts, network, origin.run)
+    info = bundle.save(scratch, _info(parts, network, origin, name=out.name), files)
+    loader = Loader(parts.valid, parts.inputs, origin.run.train.batch_size, seed=0, training=False)
+    picked = loader.rows(0)[:: max(1, len(loader) // PARITY_BATCHES)][:PARITY_BATCHES]
+    parity.check(network, Sessions(scratch, info), (loader.make(rows, 0) for rows in picked))
+    info = _calibrated(Model(scratch), parts, origin.run)
+    files[bundle.CARD] = card.write(info).encode("utf-8")
+    bundle.save(out, info, files)
+    return Model(out)
+
+
+def _files(parts: Parts, network: Network, run: Run) -> dict[str, Any]:
+    files: dict[str, Any] = {bundle.HEAD: onnx.head(network)}
+    for modality in network.modalities:
+        files[bundle.encoder_file(modality)] = onnx.encoder(
+            network, modality, _example(parts, modality)
+        )
+    if parts.vocabulary is not None:
+        files[bundle.VOCABULARY] = parts.vocabulary.save
+    files[bundle.REFERENCE] = json.dumps(_reference(parts), indent=1).encode("utf-8")
+    files[bundle.WEIGHTS] = tensors_bytes(
+        {name: t.contiguous().clone() for name, t in network.state_dict().items()}
+    )
+    plain = run.model_dump(mode="json")
+    files[bundle.CONFIG] = yaml.safe_dump(plain, allow_unicode=True, sort_keys=False).encode(
+        "utf-8"
+    )
+    return files
+
+
+def _example(parts: Parts, modality: Modality) -> Seq[torch.Tensor]:
+    """Two real rows: what the exporter traces."""
+    given = parts.inputs[modality]
+    seen = [a for a in parts.train.arrays[modality] if a is not None]
+    x, mask = batch.pad([given.finish(a) for a in (seen[0], seen[-1])])
+    return Seq(torch.from_numpy(x), torch.from_numpy(mask))
+
+
+def _reference(parts: Parts) -> dict[str, Any]:
+    """What the training data looked like: deciles of sequence length and of mean value, and the
+    share of each language and target; drift is measured against it."""
+    shares = np.linspace(0.0, 1.0, 11)
+    modalities = {}
+    for modality, column in parts.train.arrays.items():
+        seen = [a for a in column if a is not None]
+        lengths, means = [len(a) for a in seen], [float(np.abs(a).mean()) for a in seen]
+        modalities[modality] = {
+            "share": len(seen) / len(column),
+            "length_deciles": np.quantile(lengths, shares).tolist(),
+            "level_deciles": np.quantile(means, shares).tolist(),
+        }
+    targets = dict(parts.survey.targets.most_common(1000))
+    return {
+        "rows": len(parts.train),
+        "modalities": modalities,
+        "languages": dict(parts.survey.languages),
+        "targets": targets,
+    }
+
+
+def _info(parts: Parts, network: Network, origin: Origin, *, name: str) -> bundle.Info:
+    prior = parts.task.prior(parts.train.codes, parts.task.n_outputs(parts.labels))
+    data = {
+        part: {"sha256": origin.hashes[part], **counted.counts()}
+        for part, counted in (("train", parts.train), ("valid", parts.valid))
+    }
+    return bundle.Info(
+        name=name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        moodal=version("moodal"),
+        task=parts.task.name,
+        labels=parts.labels,
+        columns=origin.run.columns,
+        kinds=dict(parts.settings.kinds),
+        widths=dict(parts.settings.widths),
+        text=parts.settings.text,
+        image=parts.settings.image,
+        audio=parts.settings.audio,
+        encoding_width=network.width,
+        parameters=sum(p.numel() for p in network.parameters()),
+        temperatures={},
+        threshold=0.0,
+        prior=tuple(prior.tolist()),
+        data=data,
+        scores={},
+        history=tuple(origin.history),
+    )
+
+
+def _calibrated(model: Model, parts: Parts, run: Run) -> bundle.Info:
+    """Temperatures, threshold and scores from the validation part, through the exported graphs."""
+    task, labels, codes = parts.task, parts.labels, parts.valid.codes
+    outputs = list(_outputs(model, parts))
+    raw: dict[Subset, tuple[Array, Array]] = {}
+    for subset in batch.subsets(model.info.modalities):
+        rows = [row for row, o in enumerate(outputs) if subset in o.raw]
+        if rows:
+            raw[subset] = np.stack([outputs[row].raw[subset] for row in rows]), codes[rows]
+    found = calibrate.temperatures(task, raw)
+    scores = {
+        bundle.subset_name(s): task.score(c, task.activate(r, found[s]), labels)
+        for s, (r, c) in raw.items()
+    }
+    whole = [list(o.raw)[-1] for o in outputs]
+    answers = np.stack(
+        [task.activate(o.raw[s][None], found[s])[0] for o, s in zip(outputs, whole, strict=True)]
+    )
+    scores["all"] = task.score(codes, answers, labels)
+    confidence, right = answers.max(1), answers.argmax(1) == codes
+    update = {
+        "temperatures": {bundle.subset_name(s): t for s, t in found.items()},
+        "threshold": calibrate.threshold(confidence, right, run.calibrate.precision)
+        if labels
+        else 0.0,
+        "scores": scores,
+    }
+    return model.info.model_copy(update=update)
+
+
+def _outputs(model: Model, parts: Parts) -> Iterator[Outputs]:
+    """The run-time's outputs of the validation examples, from their decoded arrays."""
+    columns = parts.valid.arrays
+    for start in range(0, len(parts.valid), BATCH_SIZE):
+        rows = range(start, min(start + BATCH_SIZE, len(parts.valid)))
+        arrays = [
+            {m: parts.inputs[m].finish(a) for m, c in columns.items() if (a := c[row]) is not None}
+            for row in rows
+        ]
+        yield from model.answer([Record(str(row)) for row in rows], arrays)

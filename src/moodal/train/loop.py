@@ -1,0 +1,224 @@
+"""The one training loop, on Hugging Face Accelerate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from moodal.config import Train
+from moodal.model.model import Answers, Network
+from moodal.tasks import Task
+from moodal.train import checkpoint, optimise
+from moodal.train.loader import Batch, Loader
+from moodal.train.objectives import Loss
+
+
+@dataclass(slots=True)
+class State:
+    """Where a run stands. epoch, step: the next batch. loss_sum: of this epoch's batches."""
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    best_score: float | None = None
+    best_epoch: int = -1
+    finished: bool = False
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a run is made of. identity: settings and data, which a resumed run must share."""
+
+    network: Network
+    loss: Loss
+    task: Task
+    labels: tuple[str, ...]
+    train: Loader
+    valid: Loader
+    settings: Train
+    folder: Path
+    identity: dict[str, Any]
+
+
+def fit(job: Job, *, resume: bool = False) -> list[dict[str, float]]:
+    """Train until the score on the validation set stops rising; leave the best weights in place.
+
+    Returns: one row an epoch: epoch, train_loss, valid_loss, score, seconds, loader_share (of
+    the time, spent waiting for batches). Raises: ConfigError, CapacityError.
+    """
+    torch.manual_seed(job.settings.seed)
+    run = _Fit(job)
+    if resume:
+        run.restore()
+    while not run.state.finished:
+        run.epoch()
+    run.network.load_state_dict(run.best)
+    return run.state.history
+
+
+class _Fit:
+    def __init__(self, job: Job) -> None:
+        self.job, self.state = job, State()
+        settings = job.settings
+        self.accelerator = Accelerator(mixed_precision=settings.precision)
+        self.wrapped, self.optimiser = self.accelerator.prepare(
+            job.network, optimise.build(job.network, settings)
+        )
+        self.network: Network = self.accelerator.unwrap_model(self.wrapped)
+        self.best = _copy(self.network.state_dict())
+        self.saved = time.monotonic()
+
+    def epoch(self) -> None:
+        started, waited = time.monotonic(), [0.0]
+        n_batches = len(self.job.train)
+        bar = tqdm(
+            _timed(self._batches(), waited),
+            desc=f"epoch {self.state.epoch + 1}/{self.job.settings.epochs}",
+            total=n_batches,
+            initial=self.state.step,
+            unit=" batches",
+            delay=2,
+            leave=False,
+            disable=not self.accelerator.is_main_process,
+        )
+        self.wrapped.train()
+        for batch in bar:
+            self.state.loss_sum += self._step(batch)
+            self.state.step += self.accelerator.num_processes
+            if time.monotonic() - self.saved > self.job.settings.checkpoint_seconds:
+                self.save()
+        seconds = time.monotonic() - started
+        n_own = max(1, n_batches // self.accelerator.num_processes)
+        self._judge(self.state.loss_sum / n_own, seconds, waited[0] / seconds)
+        self.save()
+
+    def _batches(self) -> Iterator[Batch]:
+        share = (self.accelerator.process_index, self.accelerator.num_processes)
+        return self.job.train.batches(self.state.epoch, first=self.state.step, share=share)
+
+    def _step(self, batch: Batch) -> float:
+        settings, n_batches = self.job.settings, len(self.job.train)
+        step = self.state.epoch * n_batches + self.state.step
+        rate = optimise.factor(step, settings.epochs * n_batches, settings)
+        for group in self.optimiser.param_groups:
+            group["lr"] = settings.learning_rate * rate
+        with self.accelerator.autocast():
+            batch = self._here(batch)
+            loss = self._loss(self.wrapped(batch.inputs, batch.keep or None), batch.codes)
+        self.accelerator.backward(loss)
+        if settings.clip:
+            self.accelerator.clip_grad_norm_(self.wrapped.parameters(), settings.clip)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        return float(loss.detach())
+
+    def _loss(self, answers: Answers, codes: Tensor) -> Tensor:
+        settings = self.job.settings
+        loss = self.job.loss(answers.answer, codes).mean()
+        # One modality alone is the answer itself: its own loss would only repeat it.
+        if settings.auxiliary and len(self.network.modalities) > 1:
+            for modality, scores in answers.auxiliary.items():
+                has = answers.present[modality].to(loss)
+                cost = (self.job.loss(scores, codes) * has).sum() / has.sum().clamp(min=1.0)
+                loss = loss + settings.auxiliary * cost
+        if settings.l1:
+            loss = loss + settings.l1 * optimise.l1(self.network)
+        return loss
+
+    def _judge(self, train_loss: float, seconds: float, loader_share: float) -> None:
+        """Score the epoch on the validation set; keep its weights if they are the best so far."""
+        state, task = self.state, self.job.task
+        scores, valid_loss = self._validate()
+        codes = self.job.valid.examples.codes
+        activated = task.activate(scores, 1.0)
+        score = float(task.score(codes, activated, self.job.labels)[task.goal])
+        row = {"epoch": state.epoch + 1, "train_loss": train_loss, "valid_loss": valid_loss}
+        row |= {"score": score, "seconds": seconds, "loader_share": loader_share}
+        state.history.append(row)
+        sign = 1.0 if task.higher_is_better else -1.0
+        if state.best_score is None or sign * score > sign * state.best_score:
+            state.best_score, state.best_epoch = score, state.epoch
+            self.best = _copy(self.network.state_dict())
+        state.epoch, state.step, state.loss_sum = state.epoch + 1, 0, 0.0
+        out_of_patience = state.epoch - state.best_epoch > self.job.settings.patience
+        state.finished = out_of_patience or state.epoch >= self.job.settings.epochs
+
+    def _validate(self) -> tuple[NDArray[np.float64], float]:
+        """Every process scores all of it: it is small, and then none has to wait for another."""
+        valid = self.job.valid
+        self.network.eval()
+        scores = np.zeros((len(valid.examples), len(self.network.bias)))
+        total = 0.0
+        with torch.inference_mode():
+            for rows, made in zip(valid.rows(0), valid.batches(0), strict=True):
+                batch = self._here(made)
+                answer = self.network(batch.inputs).answer
+                total += float(self.job.loss(answer, batch.codes).sum())
+                scores[rows] = answer.float().cpu().numpy()
+        return scores, total / len(valid.examples)
+
+    def _here(self, batch: Batch) -> Batch:
+        """The batch on this process's device."""
+        device = self.accelerator.device
+        move: Callable[[Tensor], Tensor] = lambda t: t.to(device, non_blocking=True)  # noqa: E731
+        inputs = {m: type(s)(move(s.x), move(s.mask)) for m, s in batch.inputs.items()}
+        keep = {m: move(k) for m, k in batch.keep.items()}
+        return Batch(inputs, move(batch.codes), keep)
+
+    def save(self) -> None:
+        self.saved = time.monotonic()
+        if not self.accelerator.is_main_process:
+            return
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        tensors |= {f"best.{k}": v for k, v in self.best.items()}
+        tensors |= checkpoint.flatten_optimiser(self.optimiser.optimizer)
+        tensors["generator"] = torch.get_rng_state()
+        if self.accelerator.device.type == "cuda":
+            tensors["generator.cuda"] = torch.cuda.get_rng_state()
+        state = asdict(self.state) | {"identity": self.job.identity}
+        if self.accelerator.scaler is not None:
+            state["scaler"] = self.accelerator.scaler.state_dict()
+        checkpoint.save(self.job.folder, tensors, state)
+
+    def restore(self) -> None:
+        tensors, values = checkpoint.load(self.job.folder, self.job.identity)
+        self.network.load_state_dict(_part(tensors, "network."))
+        self.best = _part(tensors, "best.")
+        checkpoint.restore_optimiser(self.optimiser.optimizer, tensors)
+        torch.set_rng_state(tensors["generator"])
+        if "generator.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["generator.cuda"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(values["scaler"])
+        known = State.__dataclass_fields__
+        self.state = State(**{k: v for k, v in values.items() if k in known})
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _copy(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: t.detach().cpu().clone() for name, t in weights.items()}
+
+
+def _timed(batches: Iterator[Batch], waited: list[float]) -> Iterator[Batch]:
+    """Pass batches on and add up the seconds spent waiting for them."""
+    while True:
+        started = time.monotonic()
+        batch = next(batches, None)
+        waited[0] += time.monotonic() - started
+        if batch is None:
+            return
+        yield batch

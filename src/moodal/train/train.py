@@ -1,0 +1,188 @@
+"""From two manifests to a bundle: survey, decode, fit, export, calibrate, save."""
+
+from __future__ import annotations
+
+import shutil
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from moodal import bundle
+from moodal.config import Run
+from moodal.data import manifest
+from moodal.errors import ConfigError
+from moodal.model import build
+from moodal.model.build import Measured
+from moodal.model.model import Network
+from moodal.preprocess import batch, vectors, vocabulary
+from moodal.preprocess.cache import default_folder
+from moodal.runtime.predict import Model
+from moodal.tasks import TASKS
+from moodal.train import checkpoint, examples, loop, objectives
+from moodal.train.examples import Decoder, Parts, Survey
+from moodal.train.finish import Origin, finish
+from moodal.train.loader import Loader
+
+Array = NDArray[Any]
+
+MEASURED_ROWS = 2000
+"""Examples from which the mean and spread of frames and features are taken."""
+
+
+def train(
+    file: Path,
+    *,
+    valid: Path,
+    out: Path,
+    run: Run | None = None,
+    resume: bool = False,
+) -> Model:
+    """Train a model and save it as a bundle.
+
+    file, valid: manifests (CSV, TSV, JSONL, Parquet) for training and validation. out: the folder
+    to write; a bundle there is replaced when the new one is whole. run: settings, None = defaults.
+    resume: go on with the run of the same settings and data that was stopped.
+
+    Raises: DataError, ConfigError, CapacityError.
+    """
+    run = run or Run()
+    bundle.check_target(out)
+    torch.set_num_threads(run.train.threads)
+    with Workplace(out, run, hashes=_hashes(file, valid), resume=resume) as place:
+        parts = _read(file, valid, run)
+        torch.manual_seed(run.train.seed)
+        network = build.network(run, parts.settings, _measure(parts, run))
+        history = loop.fit(_job(parts, network, run, place), resume=resume)
+        origin = Origin(run, place.hashes, history)
+        return finish(parts, network, origin, out=out, scratch=place.folder / "bundle")
+
+
+class Workplace:
+    """OUT.training: holds the checkpoints while the run lasts, and is gone once it is done.
+
+    A run that fails before its first checkpoint leaves nothing; later, what --resume needs.
+    """
+
+    def __init__(self, out: Path, run: Run, *, hashes: dict[str, str], resume: bool) -> None:
+        self.hashes = hashes
+        self.folder = checkpoint.folder_of(out)
+        self.identity = {"settings": run.model_dump(mode="json"), "data": hashes}
+        if resume:
+            checkpoint.load(self.folder, self.identity)
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> Workplace:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _hashes(file: Path, valid: Path) -> dict[str, str]:
+    for path in (file, valid):
+        if str(path) == "-":
+            raise ConfigError("training reads its files more than once: give a file, not '-'")
+    return {"train": manifest.fingerprint(file), "valid": manifest.fingerprint(valid)}
+
+
+def _read(file: Path, valid: Path, run: Run) -> Parts:
+    """Two passes over the training manifest (what is in it; its rows), one over validation."""
+    task, survey = TASKS[run.task], Survey()
+    texts = survey.watch(manifest.read(file, run.columns))
+    first = next(texts, None)
+    known = None if first is None else vocabulary.fit(chain([first], texts), run.text)
+    labels = task.fit_codec(survey.targets)
+    settings = survey.settings(run, file.name)
+    inputs = batch.build(settings, known)
+    decoder = Decoder(inputs, settings, run.cache or default_folder())
+    try:
+        train_part, valid_part = (
+            examples.build(
+                manifest.read(path, run.columns),
+                task=task,
+                labels=labels,
+                decoder=decoder,
+                name=path.name,
+            )
+            for path in (file, valid)
+        )
+    finally:
+        decoder.close()
+    if "tokens" not in settings.kinds.values():
+        known = None
+    return Parts(task, labels, settings, known, inputs, train_part, valid_part, survey)
+
+
+def _measure(parts: Parts, run: Run) -> Measured:
+    n_outputs = parts.task.n_outputs(parts.labels)
+    bias, scale = parts.task.start(parts.train.codes, n_outputs)
+    figures = {
+        m: _mean_and_std(parts.train.arrays[m], parts.inputs[m])
+        for m, kind in parts.settings.kinds.items()
+        if kind in ("frames", "vectors")
+    }
+    return Measured(
+        n_pieces=len(parts.vocabulary) if parts.vocabulary else 0,
+        vectors=_vectors(parts, run),
+        means={m: mean for m, (mean, _) in figures.items()},
+        stds={m: std for m, (_, std) in figures.items()},
+        bias=bias,
+        scale=scale,
+    )
+
+
+def _mean_and_std(column: list[Array | None], given: batch.Input) -> tuple[Array, Array]:
+    """(D,), (D,) over all positions of the first MEASURED_ROWS examples that have it."""
+    seen = [a for a in column if a is not None]
+    step = max(1, len(seen) // MEASURED_ROWS)
+    total = square = np.zeros(1)
+    n_positions = 0
+    for array in seen[::step]:
+        finished = given.finish(array).astype(np.float64)  # (S, D)
+        n_positions += len(finished)
+        total = total + finished.sum(0)
+        square = square + np.square(finished).sum(0)
+    mean = total / n_positions
+    return mean, np.sqrt(np.maximum(square / n_positions - mean**2, 0.0))
+
+
+def _vectors(parts: Parts, run: Run) -> Array | None:
+    if run.text.vectors is None or parts.vocabulary is None:
+        return None
+    found, known = vectors.load(run.text.vectors, parts.vocabulary)
+    rng = np.random.default_rng(run.train.seed)
+    drawn = rng.normal(0.0, found[known].std() if known.any() else 0.1, found.shape)
+    return np.where(known[:, None], found, drawn).astype(np.float32)
+
+
+def _job(parts: Parts, network: Network, run: Run, place: Workplace) -> loop.Job:
+    settings = run.train
+    counts = np.bincount(parts.train.codes.astype(np.int64)) if parts.labels else None
+    weights = None
+    if settings.class_weights and counts is not None:
+        weights = torch.tensor(counts.sum() / (len(counts) * np.maximum(counts, 1)))
+    cost = objectives.Cost(weights, settings.label_smoothing, network.scale)
+    return loop.Job(
+        network=network,
+        loss=objectives.build(run.task, settings.loss, cost),
+        task=parts.task,
+        labels=parts.labels,
+        train=Loader(
+            parts.train,
+            parts.inputs,
+            settings.batch_size,
+            settings.seed,
+            training=True,
+            modality_dropout=settings.modality_dropout if len(network.modalities) > 1 else 0.0,
+        ),
+        valid=Loader(parts.valid, parts.inputs, settings.batch_size, seed=0, training=False),
+        settings=settings,
+        folder=place.folder,
+        identity=place.identity,
+    )

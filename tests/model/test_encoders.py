@@ -1,0 +1,213 @@
+"""Laws that hold for every encoder, each kind once; then what is particular to a stem or body."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+from moodal.model.encoders import (
+    AUDIO,
+    FEATURES,
+    IMAGE,
+    TEXT,
+    Ngrams,
+    Pixels,
+    Recurrent,
+    Spec,
+    Standardise,
+    Tokens,
+)
+from moodal.types import Seq
+
+SPEC = Spec(out=10, width=12, layers=2, heads=2)
+MEAN, STD = torch.linspace(-1, 1, 7), torch.linspace(0.5, 2, 7)
+
+
+class Case(NamedTuple):
+    build: Callable[[], nn.Module]
+    draw: Callable[[int, int], Tensor]
+
+
+def ids(B: int, S: int) -> Tensor:  # noqa: N803
+    return torch.randint(0, 40, (B, S, 3))
+
+
+def pixels(B: int, S: int) -> Tensor:  # noqa: N803
+    return torch.randint(0, 256, (B, S, 20, 3), dtype=torch.uint8)
+
+
+def frames(B: int, S: int) -> Tensor:  # noqa: N803
+    return torch.randn(B, S, 7)
+
+
+CASES = {
+    **{f"text-{k}": Case(lambda b=b: b(40, SPEC), ids) for k, b in TEXT.items()},
+    **{f"image-{k}": Case(lambda b=b: b(SPEC), pixels) for k, b in IMAGE.items()},
+    **{f"audio-{k}": Case(lambda b=b: b(MEAN, STD, SPEC), frames) for k, b in AUDIO.items()},
+    **{f"features-{k}": Case(lambda b=b: b(MEAN, STD, SPEC), frames) for k, b in FEATURES.items()},
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> Case:
+    torch.manual_seed(0)
+    return CASES[request.param]
+
+
+def settled(encoder: nn.Module) -> nn.Module:
+    """As after training: batch normalisation has seen something."""
+    for module in encoder.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+            nn.init.uniform_(module.bias, -0.5, 0.5)
+    return encoder.eval()
+
+
+def lengths(*n: int) -> Tensor:
+    return torch.arange(max(n)) < torch.tensor(n).unsqueeze(1)
+
+
+def garbage(x: Tensor, mask: Tensor) -> Tensor:
+    shown = mask.reshape(mask.shape + (1,) * (x.dim() - 2))
+    return x.masked_fill(~shown, 255 if x.dtype == torch.uint8 else 1000)
+
+
+def test_the_answer_has_the_common_width_and_is_zero_where_not_real(case: Case) -> None:
+    x, mask = settled(case.build())(Seq(case.draw(3, 40), lengths(40, 17, 0)))
+    assert x.shape == (3, mask.shape[1], 10)
+    assert x[~mask].abs().sum() == 0
+    assert mask.any(1).tolist() == [True, True, False]
+    assert (mask[:, :-1] >= mask[:, 1:]).all()
+    assert x[mask].isfinite().all()
+
+
+def test_what_hides_under_a_mask_changes_nothing(case: Case) -> None:
+    encoder, x, mask = settled(case.build()), case.draw(3, 40), lengths(40, 17, 0)
+    one, _ = encoder(Seq(x, mask))
+    two, _ = encoder(Seq(garbage(x, mask), mask))
+    torch.testing.assert_close(two, one, atol=1e-5, rtol=0)
+
+
+def test_a_record_is_answered_as_if_it_were_alone(case: Case) -> None:
+    encoder, x = settled(case.build()), case.draw(3, 40)
+    among = encoder(Seq(garbage(x, lengths(40, 17, 0)), lengths(40, 17, 0)))
+    alone = encoder(Seq(x[1:2, :17], lengths(17)))
+    assert among.mask[1].sum() == alone.mask.sum()
+    torch.testing.assert_close(among.x[1][among.mask[1]], alone.x[0], atol=1e-5, rtol=0)
+
+
+def test_different_inputs_get_different_answers(case: Case) -> None:
+    encoder = settled(case.build())
+    x, mask = encoder(Seq(case.draw(2, 20), lengths(20, 20)))
+    assert mask.all()
+    assert (x[0] - x[1]).abs().max() > 1e-5
+
+
+def test_gradients_reach_all_parameters(case: Case) -> None:
+    encoder = case.build()
+    x, _ = encoder(Seq(case.draw(3, 40), lengths(40, 17, 30)))
+    (x * torch.randn(x.shape)).sum().backward()
+    starved = [
+        n for n, p in encoder.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
+    ]
+    assert all(n.endswith("key.bias") for n in starved), starved  # softmax does not see it
+
+
+class Flat(nn.Module):
+    """ONNX graphs take and give plain tensors."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        return tuple(self.encoder(Seq(x, mask)))
+
+
+def exported(encoder: nn.Module, x: Tensor, mask: Tensor) -> onnxruntime.InferenceSession:
+    file, free = io.BytesIO(), {0: "B", 1: "S"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracing exporter is deprecated, and wary of RNNs
+        torch.onnx.export(
+            Flat(encoder).eval(),
+            (x, mask),
+            file,
+            dynamo=False,
+            opset_version=18,
+            input_names=["x", "mask"],
+            output_names=["y", "real"],
+            dynamic_axes={"x": free, "mask": free, "y": free, "real": free},
+        )
+    return onnxruntime.InferenceSession(file.getvalue())
+
+
+def test_the_exported_graph_answers_alike_at_any_size(case: Case) -> None:
+    encoder = settled(case.build())
+    session = exported(encoder, case.draw(2, 20), lengths(20, 13))
+    for n in [(16,), (40, 17, 0), (33, 1, 1, 20)]:
+        x, mask = case.draw(len(n), max(n)), lengths(*n)
+        y, real = session.run(None, {"x": x.numpy(), "mask": mask.numpy()})
+        expected = encoder(Seq(x, mask))
+        assert torch.equal(torch.from_numpy(real), expected.mask)
+        torch.testing.assert_close(torch.from_numpy(y), expected.x, atol=1e-4, rtol=0)
+
+
+def test_a_position_is_the_mean_of_its_pieces() -> None:
+    vectors = torch.tensor([[9.0], [1.0], [4.0]])
+    stem = Tokens(3, 1, vectors=vectors)
+    x, _ = stem(Seq(torch.tensor([[[1, 2, 0], [2, 0, 0], [0, 0, 0]]]), lengths(3)))
+    assert x.flatten().tolist() == [2.5, 4, 0]
+
+
+def test_given_vectors_of_another_width_are_brought_to_it() -> None:
+    x, _ = TEXT["bag"](5, SPEC, vectors=torch.randn(5, 30))(
+        Seq(torch.ones(1, 2, 3).long(), lengths(2))
+    )
+    assert x.shape == (1, 2, 10)
+
+
+def test_standardised_values_are_centred_scaled_and_cut() -> None:
+    stem = Standardise([1.0, 5.0, 0.0], [2.0, 0.0, 1.0])
+    x, _ = stem(Seq(torch.tensor([[[5.0, 6.0, 1e6], [1.0, 5.0, -1e6]]]), lengths(2)))
+    assert x.tolist() == [[[2, 1, 10], [0, 0, -10]]]
+
+
+def test_pixels_of_the_mean_colour_are_zero() -> None:
+    x = (255 * torch.tensor([0.485, 0.456, 0.406])).expand(1, 2, 2, 3)
+    y, _ = Pixels()(Seq(x, lengths(2)))
+    torch.testing.assert_close(y, torch.zeros(1, 3, 2, 2))
+    y, _ = Pixels()(Seq(torch.full((1, 2, 2, 3), 255, dtype=torch.uint8), lengths(2)))
+    torch.testing.assert_close(
+        y[0, :, 0, 0], torch.tensor([2.2489, 2.4286, 2.6400]), atol=1e-4, rtol=0
+    )
+
+
+def test_a_picture_becomes_a_grid_of_a_sixteenth() -> None:
+    x, mask = settled(IMAGE["cnn"](SPEC))(
+        Seq(pixels(2, 96)[:, :, :1].expand(-1, -1, 96, -1), lengths(96, 96))
+    )
+    assert x.shape == (2, 36, 10)
+    assert mask.all()
+
+
+def test_filters_are_of_three_sizes() -> None:
+    ngrams = Ngrams(4, kernel_size=3, activation="relu", dropout=0)
+    assert [f.convolution.kernel_size[0] for f in ngrams.filters] == [3, 4, 5]
+
+
+def test_recurrent_attention_shows_each_position_the_weighted_whole() -> None:
+    torch.manual_seed(0)
+    body = Recurrent(nn.GRU, 4, layers=1, dropout=0)
+    nn.init.zeros_(body.score[2].weight)  # no preference: the whole is the mean
+    x, mask = torch.randn(1, 3, 4), lengths(3)
+    read, _ = body.layers[0](Seq(x, mask))
+    whole = read.mean(1, keepdim=True).expand_as(read)
+    torch.testing.assert_close(body(Seq(x, mask)).x, body.mix(torch.cat([read, whole], 2)))
