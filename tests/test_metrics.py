@@ -81,13 +81,13 @@ def test_a_class_answered_but_never_true_costs_macro_and_one_that_never_occurs_d
 
 
 def test_regression_as_counted_by_hand() -> None:
-    targets, values = np.array([-2.0, 0.0, 1.0, 3.0]), np.array([[-1.0], [1.0], [-0.4], [4.0]])
+    targets, values = np.array([-2.0, 0.0, 1.0, 3.0]), np.array([[-1.0], [-1.0], [-0.4], [4.0]])
     scores = metrics.regression(targets, values)
     assert scores["n"] == 4
     assert scores["mae"] == pytest.approx((1 + 1 + 1.4 + 1) / 4)
     assert scores["rmse"] == pytest.approx(math.sqrt((1 + 1 + 1.96 + 1) / 4))
-    # Means 0.5 and 0.9: sums of squares 13 and 14.92, of products 12.8.
-    assert scores["pearson"] == pytest.approx(11.8 / math.sqrt(13 * 14.92))
+    # Means 0.5 and 0.4: sums of squares 13 and 17.52, of products 12.8.
+    assert scores["pearson"] == pytest.approx(12.8 / math.sqrt(13 * 17.52))
     assert scores["acc2"] == pytest.approx(2 / 3)  # -2, 1, 3 have a sign; 1 is answered -0.4
     assert scores["acc7"] == pytest.approx(1 / 4)  # only 4 -> 3 is the right step
 

@@ -17,13 +17,13 @@ from tqdm import tqdm
 from moodal import bundle, config
 from moodal.config import Columns, Run
 from moodal.data import manifest
-from moodal.errors import CapacityError
+from moodal.errors import CapacityError, ConfigError
 from moodal.preprocess import audio, image
 from moodal.runtime.predict import Model
 from moodal.types import Media, Modality, Record, Rejection
 
 if TYPE_CHECKING:
-    from moodal.data.check import CheckReport
+    from moodal.data.findings import CheckReport
     from moodal.evaluate.result import Report
 
 TRAINING_PACKAGES = ("torch", "accelerate", "safetensors", "onnx")
@@ -51,12 +51,11 @@ def train(
 
     file, valid: CSV, TSV, JSONL or Parquet, for training and validation. out: the folder to
     write. run: settings, or a YAML file of them; None = the defaults. settings: `key=value` laid
-    over a file's, e.g. "train.epochs=5". resume: go on with a run that was stopped.
+    over those, e.g. "train.epochs=5". resume: go on with a run that was stopped.
 
     Raises: DataError, ConfigError, CapacityError (a package of the extra `train` is missing).
     """
-    if not isinstance(run, Run):
-        run = config.load(None if run is None else Path(run), settings)
+    run = config.load(Path(run) if isinstance(run, str) else run, settings)
     try:
         module = import_module("moodal.train.train")
     except ModuleNotFoundError as error:
@@ -66,7 +65,7 @@ def train(
             f"training needs the package {error.name}: pip install 'moodal[train]'"
         ) from error
     model: Model = module.train(
-        Path(file), valid=Path(valid), out=Path(out), run=run, resume=resume
+        Path(file), valid=Path(valid), out=Path(out).resolve(), run=run, resume=resume
     )
     return model
 
@@ -115,16 +114,18 @@ def predict_file(
     becomes {"id", "error": {"source", "field", "reason"}} in its place.
 
     Returns: counts of the rows predicted and rejected.
-    Raises: DataError when the file as a whole cannot be read; CapacityError when out cannot be
-        written, and then nothing is left there.
+    Raises: DataError when the file as a whole cannot be read; ConfigError when out is no place for
+        a file; CapacityError when it cannot be written. Then nothing is left there.
     """
+    if out is not None:
+        _check_place(Path(out), Path(file))
     model = model if isinstance(model, Model) else load(model)
     path = Path(file)
     columns = _columns(path, model.info.columns.model_copy(update={"label": "label"}), renames)
     answers = model.predict_many(manifest.read(path, columns), explain=explain)
     counts = {"predicted": 0, "rejected": 0}
     with _lines(None if out is None else Path(out)) as write:
-        for answer in tqdm(answers, desc="predicting", unit=" rows", delay=2):
+        for answer in tqdm(answers, desc="predicting", unit=" rows", delay=2, disable=None):
             if isinstance(answer, Rejection):
                 counts["rejected"] += 1
                 whole = answer.to_dict()
@@ -163,11 +164,22 @@ def check(
 
 
 def _columns(path: Path, known: Columns, renames: Mapping[str, str] | None) -> Columns:
-    """The names a model was trained with, where this file has them; what the caller says, always."""
+    """The names a model was trained with, where this file has them; always what a caller says."""
     there = () if str(path) == "-" else manifest.columns_of(path)
     plain = Columns().model_dump()
     kept = {ours: theirs for ours, theirs in known.model_dump().items() if theirs in there}
     return config.parse({"columns": {**plain, **kept, **(renames or {})}}).columns
+
+
+def _check_place(out: Path, file: Path) -> None:
+    """Refuse, before any work is done. Raises: ConfigError."""
+    with bundle.writing(out):
+        if not out.parent.is_dir():
+            raise ConfigError(f"{out}: there is no folder {out.parent}; make it first")
+        if out.exists() and not out.is_file():
+            raise ConfigError(f"{out}: is a folder or a device; name a file, or leave it out")
+        if out.exists() and file.exists() and out.samefile(file):
+            raise ConfigError(f"{out}: is the file that is read; name another for the answers")
 
 
 @contextmanager
@@ -180,10 +192,12 @@ def _lines(out: Path | None) -> Iterator[Callable[[Mapping[str, Any]], object]]:
     if out is None:
         yield lambda values: sys.stdout.write(line(values))
         return
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
     with bundle.writing(out):
+        out = out.resolve()  # a link stays one
+        temporary = out.with_name(f".{out.name}.{os.getpid()}")
         try:
-            with temporary.open("w", encoding="utf-8") as file:
+            # What UTF-8 cannot hold, half a surrogate pair, is written as JSON escapes it.
+            with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
                 yield lambda values: file.write(line(values))
             temporary.replace(out)
         finally:

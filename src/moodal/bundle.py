@@ -1,6 +1,6 @@
 """A model is a folder: what is in it, how it is written, how it is read and checked.
 
-bundle.json          Info: format, task, labels, settings, calibration, data, sha256 of the rest
+bundle.json          Info: format, task, labels, settings, calibration, data, sha256 of all
 text.onnx image.onnx audio.onnx   one graph an encoder
 head.onnx            fusion + head
 vocabulary.txt       when it reads text
@@ -38,6 +38,19 @@ REFERENCE = "reference.json"
 WEIGHTS = "weights.safetensors"
 CONFIG = "config.yaml"
 CARD = "card.md"
+
+
+_NO_PLACE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENAMETOOLONG,
+}
+"""What a full, failing, read-only or forbidden disk answers."""
 
 
 def encoder_file(modality: Modality) -> str:
@@ -82,6 +95,8 @@ class Info(config.Stage):
     parents: tuple[str, ...] = ()
     files: dict[str, str] = pydantic.Field(default_factory=dict)
     """File name -> sha256."""
+    seal: str = ""
+    """sha256 of bundle.json as it reads with this left empty."""
 
     @property
     def modalities(self) -> Subset:
@@ -102,20 +117,24 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}:
+        if error.errno not in _NO_PLACE:
             raise
         raise CapacityError(
-            f"{path}: cannot be written ({os.strerror(error.errno)}); nothing was left half-written. "
-            "Free some space or name another folder"
+            f"{path}: cannot be written ({os.strerror(error.errno)}), nothing was left "
+            "half-written; free some space or name another place"
         ) from error
 
 
 def check_target(folder: Path) -> None:
     """Refuse, before any work is done, to write over what is not a bundle. Raises: ConfigError."""
-    if not folder.exists() or (folder / INFO).is_file():
-        return
-    if not folder.is_dir() or any(folder.iterdir()):
-        raise ConfigError(f"{folder}: exists and is not a model; name a new folder with --out")
+    with writing(folder):
+        if (folder / INFO).is_file():
+            return
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ConfigError(f"{folder}: exists and is not a model; name a new folder with --out")
+        above = next(parent for parent in folder.absolute().parents if parent.exists())
+        if not above.is_dir():
+            raise ConfigError(f"{folder}: {above} is a file; name a new folder with --out")
 
 
 def save(folder: Path, info: Info, files: Mapping[str, bytes | Callable[[Path], None]]) -> Info:
@@ -127,6 +146,7 @@ def save(folder: Path, info: Info, files: Mapping[str, bytes | Callable[[Path], 
     """
     check_target(folder)
     with writing(folder):
+        folder = folder.resolve()  # a link stays one, and "." has a name
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
@@ -137,21 +157,31 @@ def save(folder: Path, info: Info, files: Mapping[str, bytes | Callable[[Path], 
                 else:
                     content(temporary / name)
             hashes = {name: _sha256((temporary / name).read_bytes()) for name in sorted(files)}
-            info = info.model_copy(update={"files": hashes})
-            (temporary / INFO).write_text(info.model_dump_json(indent=1), encoding="utf-8")
+            info = info.model_copy(update={"files": hashes, "seal": ""})
+            info = info.model_copy(update={"seal": _sha256(_json(info))})
+            (temporary / INFO).write_bytes(_json(info))
             _put(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return info
 
 
+def _json(info: Info) -> bytes:
+    return info.model_dump_json(indent=1).encode("utf-8")
+
+
 def _put(temporary: Path, folder: Path) -> None:
     """Rename into place; what stood there is kept until the new one stands."""
     old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
-    temporary.rename(folder)
+    try:
+        temporary.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -166,9 +196,10 @@ def load(folder: Path) -> Info:
             f"{folder}: is not a model, it has no {INFO}; give --model a trained folder"
         )
     try:
-        values = json.loads(path.read_bytes())
+        content = path.read_bytes()
+        values = json.loads(content)
         found = values.get("format")
-    except (ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise ModelError(f"{path}: is damaged ({error}); copy the model again") from error
     if found != FORMAT:
         raise ModelError(
@@ -178,7 +209,13 @@ def load(folder: Path) -> Info:
     try:
         info = Info.model_validate(values)
     except pydantic.ValidationError as error:
-        raise ModelError(f"{path}: is damaged ({error}); copy the model again") from error
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ModelError(
+            f"{path}: is damaged ({place}: {first['msg']}); copy the model again"
+        ) from error
+    if _sha256(content.replace(info.seal.encode(), b"", 1)) != info.seal:
+        raise ModelError(f"{path}: has changed since it was saved; copy the model again")
     if info.task not in TASKS:
         raise ModelError(f"{path}: has the task {info.task!r}; known are {', '.join(TASKS)}")
     return info

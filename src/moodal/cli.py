@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -19,6 +20,11 @@ _PATH = click.Path(path_type=Path)
 
 def main() -> None:
     """Exit code 0 done, 1 the input is wrong, 2 wrong usage."""
+    for stream in (sys.stdout, sys.stderr):
+        # To a file or a program, UTF-8 whatever the machine is set to; a terminal knows its own.
+        if isinstance(stream, io.TextIOWrapper):
+            encoding = None if stream.isatty() else "utf-8"
+            stream.reconfigure(encoding=encoding, errors="backslashreplace")
     try:
         cli()
     except MoodalError as error:
@@ -134,8 +140,9 @@ def train(
     from moodal.api import train as run_train
 
     named = {"label": label, "group": group}
-    renamed = [*renames, *(f"{k}={v}" for k, v in named.items() if v)]
-    settings = (*(f"columns.{r}" for r in renamed), *settings)
+    renamed = _pairs(renames) | {ours: theirs for ours, theirs in named.items() if theirs}
+    # A name is text: "no" and "2024" would be something else in YAML, but not as JSON writes them.
+    settings = (*(f"columns.{o}={json.dumps(t)}" for o, t in renamed.items()), *settings)
     model = run_train(file, valid=valid, out=out, run=config_file, settings=settings, resume=resume)
     click.echo(_json(_summary(model.folder)) if as_json else _card(model.folder))
 
@@ -159,7 +166,7 @@ def evaluate(
     from moodal.api import evaluate as run_evaluation
     from moodal.evaluate.report import table
 
-    labels = among.split(",") if among else None
+    labels = [label.strip() for label in among.split(",")] if among else None
     report = run_evaluation(file, model=model, out=out, among=labels, renames=_pairs(renames))
     click.echo(_json(report.to_dict()) if as_json else table(report))
 
@@ -189,6 +196,8 @@ def predict(
     one = text is not None or image is not None or audio is not None
     if one == (file is not None):
         raise click.UsageError("give FILE, or one record with --text, --image, --audio")
+    if one and (out or renames):
+        raise click.UsageError("--out and --column go with FILE; one record's answer is printed")
     from moodal import api
 
     if file is None:
@@ -220,7 +229,7 @@ def _pairs(renames: Iterable[str]) -> dict[str, str]:
 def _columns(renames: Iterable[str]) -> Any:
     from moodal import config
 
-    return config.load(settings=[f"columns.{o}={t}" for o, t in _pairs(renames).items()]).columns
+    return config.parse({"columns": _pairs(renames)}).columns
 
 
 def _ratios(text: str) -> list[float]:
@@ -233,11 +242,13 @@ def _ratios(text: str) -> list[float]:
 def _summary(folder: Path) -> dict[str, Any]:
     from moodal import bundle
 
-    info = bundle.verify(folder).model_dump(mode="json")
+    checked = bundle.verify(folder)
+    info = {**checked.model_dump(mode="json"), "modalities": checked.modalities}
     kept = (
         "name",
         "task",
         "labels",
+        "modalities",
         "kinds",
         "parameters",
         "created",

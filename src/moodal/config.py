@@ -5,9 +5,9 @@ File < command line: `load` reads a YAML file and lays `key=value` settings over
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import pydantic
 import yaml
@@ -17,7 +17,7 @@ from moodal.errors import ConfigError
 from moodal.types import Modality, TaskName
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Activation = Literal["sigmoid", "tanh", "relu", "gelu"]
 
@@ -108,6 +108,14 @@ class Audio(Stage):
     """Training: longest masked stretch of frames, as a share of all."""
     mask_frequency: Fraction = 0.15
     """Training: widest masked band, as a share of all."""
+
+    @model_validator(mode="after")
+    def _noise_rises(self) -> Self:
+        if self.noise_snr_db and self.noise_snr_db[0] > self.noise_snr_db[1]:
+            raise ValueError(
+                f"audio.noise_snr_db={list(self.noise_snr_db)}: the lower number comes first"
+            )
+        return self
 
 
 class Encoder(Stage):
@@ -202,7 +210,7 @@ class Calibrate(Stage):
 class Run(Stage):
     """All of a training run."""
 
-    task: TaskName = "classify"
+    task: TaskName = get_args(TaskName)[0]
     modalities: tuple[Modality, ...] | None = None
     """None = those the training manifest holds."""
     columns: Columns = Columns()
@@ -230,21 +238,16 @@ class Run(Stage):
         return self
 
 
-def load(path: Path | None = None, settings: Sequence[str] = ()) -> Run:
+def load(source: Path | Run | None = None, settings: Sequence[str] = ()) -> Run:
     """The configuration in a YAML file (or the defaults), with `key.key=value` laid over it.
 
     Values are read as YAML: `train.epochs=5`, `audio.noise_snr_db=null`, `modalities=[text]`.
 
     Raises: ConfigError, naming the key, its value and what was allowed.
     """
-    values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
-        if not isinstance(values, dict):
-            raise ConfigError(f"{path}: holds {type(values).__name__}, not a table of settings")
+    values = {}
+    if source is not None:
+        values = source.model_dump() if isinstance(source, Run) else _read(source)
     for setting in settings:
         _lay_over(values, setting)
     return parse(values)
@@ -255,11 +258,30 @@ def parse(values: dict[str, Any]) -> Run:
     try:
         return Run.model_validate(values)
     except pydantic.ValidationError as error:
-        lines = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'settings'}={e['input']!r}: {e['msg']}"
-            for e in error.errors()
-        )
-        raise ConfigError(lines) from error
+        raise ConfigError("; ".join(_sentence(e) for e in error.errors())) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: holds {type(values).__name__}, not a table of settings")
+    # A stage whose lines are all commented out is one that was left alone.
+    return {str(key): value for key, value in values.items() if value is not None}
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    """One of pydantic's errors, for people."""
+    *stage, name = error["loc"] or ("settings",)
+    if error["type"] == "extra_forbidden":
+        model = Run.model_fields[stage[0]].annotation if stage else Run
+        known = ", ".join(getattr(model, "model_fields", ()))
+        return f"{'.'.join((*stage, name))}: there is no such setting, only {known}"
+    if error["type"] == "value_error":  # our own, which names the setting
+        return str(error["ctx"]["error"])
+    return f"{'.'.join(map(str, (*stage, name)))}={error['input']!r}: {error['msg']}"
 
 
 def _lay_over(values: dict[str, Any], setting: str) -> None:

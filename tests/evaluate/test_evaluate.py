@@ -28,9 +28,9 @@ def both(of_text: str, of_image: str, target: str) -> Record:
 
 def test_each_subset_is_scored_over_the_rows_that_hold_all_of_it(labelled: Any) -> None:
     rows = [
+        text(FAIR, "fair"),
         both(BAD, GOOD, "bad"),  # text right, picture wrong
         both("0.4 0.3 0.3", GOOD, "good"),  # picture right, and louder: together right
-        text(FAIR, "fair"),
     ]
     report = evaluate(labelled, rows, bootstrap=0)
     subsets = report.to_dict()["subsets"]
@@ -85,7 +85,7 @@ def test_labels_without_any_probability_compete_evenly(labelled: Any) -> None:
     assert report.scores["log_loss"] == pytest.approx(np.log(2))
 
 
-@pytest.mark.parametrize("among", [["bad", "superb"], ["good"], []])
+@pytest.mark.parametrize("among", [["bad", "good", "superb"], ["good"], []])
 def test_competing_labels_must_be_two_that_the_model_knows(labelled: Any, among: Any) -> None:
     with pytest.raises(ConfigError, match="it knows bad, fair, good"):
         evaluate(labelled, [text(BAD, "bad")], among=among)

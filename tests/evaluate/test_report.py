@@ -118,7 +118,7 @@ def test_a_worst_error_shows_its_text_picture_and_ten_seconds_of_sound(
 ) -> None:
     sound = tmp_path / "long.wav"
     sound.write_bytes(audio.wav(np.full(16_000 * 14, 0.5, np.float32)))
-    row = wrong(text="服务太差了", image=picture(), audio=sound)
+    row = wrong(text="服务太差了", image=np.zeros((300, 900, 3), np.uint8), audio=sound)
     page = page_of(evaluate(labelled, [row], bootstrap=0), tmp_path / "out")
     assert "服务太差了" in page.words
     (image,), (player,) = page.sources("img"), page.sources("audio")
@@ -131,9 +131,13 @@ def test_a_worst_error_shows_its_text_picture_and_ten_seconds_of_sound(
 def test_media_that_can_no_longer_be_read_say_so_in_their_place(
     labelled: Any, tmp_path: Path
 ) -> None:
-    row = wrong(text=np.zeros((5, 7), np.float32), image=tmp_path / "gone.jpg", audio=b"not sound")
-    page = page_of(evaluate(labelled, [row], bootstrap=0), tmp_path / "out")
+    rows = [
+        wrong(text=np.zeros((5, 7), np.float32), image=tmp_path / "gone.jpg", audio=b"not sound"),
+        wrong(image=np.zeros(9, np.float32)),
+    ]
+    page = page_of(evaluate(labelled, rows, bootstrap=0), tmp_path / "out")
     assert not page.sources("img")
+    assert "图片: precomputed features (9,)" in page.words
     assert not page.sources("audio")
     assert "Picture: can no longer be shown" in page.words
     assert "gone.jpg" in page.words

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from moodal.model.encoders import (
     FEATURES,
     IMAGE,
     TEXT,
+    Bands,
     Ngrams,
     Pixels,
     Recurrent,
@@ -28,6 +30,9 @@ from moodal.types import Seq
 
 SPEC = Spec(out=10, width=12, layers=2, heads=2)
 MEAN, STD = torch.linspace(-1, 1, 7), torch.linspace(0.5, 2, 7)
+
+
+GARBAGE = {torch.int64: 1000, torch.uint8: 255, torch.float32: math.nan}
 
 
 class Case(NamedTuple):
@@ -77,7 +82,7 @@ def lengths(*n: int) -> Tensor:
 
 def garbage(x: Tensor, mask: Tensor) -> Tensor:
     shown = mask.reshape(mask.shape + (1,) * (x.dim() - 2))
-    return x.masked_fill(~shown, 255 if x.dtype == torch.uint8 else 1000)
+    return x.masked_fill(~shown, GARBAGE[x.dtype])
 
 
 def test_the_answer_has_the_common_width_and_is_zero_where_not_real(case: Case) -> None:
@@ -198,9 +203,28 @@ def test_a_picture_becomes_a_grid_of_a_sixteenth() -> None:
     assert mask.all()
 
 
-def test_filters_are_of_three_sizes() -> None:
-    ngrams = Ngrams(4, kernel_size=3, activation="relu", dropout=0)
+def test_bands_are_the_mean_and_the_maximum_over_frequencies() -> None:
+    bands = Bands(2, 4)
+    bands.mix.weight.data, bands.mix.bias.data = torch.eye(4), torch.zeros(4)
+    planes = torch.tensor([[[[1.0, 5.0]], [[-2.0, -4.0]]]])  # two channels, one row
+    x, _ = bands(Seq(planes, lengths(1)))
+    assert x.tolist() == [[[3, -3, 5, -2]]]
+
+
+def test_filters_are_of_three_sizes_and_add_to_their_input() -> None:
+    ngrams, x = Ngrams(4, kernel_size=3, activation="relu", dropout=0), torch.randn(1, 3, 4)
     assert [f.convolution.kernel_size[0] for f in ngrams.filters] == [3, 4, 5]
+    nn.init.zeros_(ngrams.mix.weight)
+    torch.testing.assert_close(ngrams(Seq(x, lengths(3))).x, x + ngrams.mix.bias)
+
+
+@pytest.mark.parametrize(("kind", "sees"), [("transformer", True), ("gru", True), ("bag", False)])
+def test_who_sees_the_order_of_words(kind: str, sees: bool) -> None:
+    torch.manual_seed(0)
+    encoder, x = TEXT[kind](40, SPEC).eval(), ids(1, 6)
+    forth, _ = encoder(Seq(x, lengths(6)))
+    back, _ = encoder(Seq(x.flip(1), lengths(6)))
+    assert ((forth - back.flip(1)).abs().max() > 1e-3) == sees
 
 
 def test_recurrent_attention_shows_each_position_the_weighted_whole() -> None:

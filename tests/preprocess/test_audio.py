@@ -167,9 +167,17 @@ def test_a_3_hour_recording_is_refused_unread(tmp_path: Path) -> None:
         audio.decode(path, SETTINGS)
 
 
-@pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG"])
+def test_a_flac_that_does_not_know_its_length_is_read() -> None:
+    given = np.round(tone() * 32768) / 32768
+    data = bytearray(file_of(given, kind="FLAC", subtype="PCM_16"))
+    data[21] &= 0xF0  # STREAMINFO's 36 bits of total samples: 0 = unknown, as piped encoders write
+    data[22:26] = bytes(4)
+    np.testing.assert_array_equal(audio.decode(bytes(data), SETTINGS), given)
+
+
+@pytest.mark.parametrize("kind", ["WAV", "OGG"])
 def test_a_recording_of_no_samples_is_refused(kind: str) -> None:
-    with pytest.raises(RecordError, match=r"holds no sound|cannot be read"):
+    with pytest.raises(RecordError, match="holds no sound"):
         audio.decode(file_of(np.zeros(0, np.float32), kind=kind), SETTINGS)
 
 

@@ -56,7 +56,13 @@ def test_a_wrong_line_is_named(tmp_path: Path, content: bytes, complaint: str) -
     assert "words.vec" in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"good 1 2\n", gzip.compress(BODY.encode() * 50)[:-20]])
+PACKED = gzip.compress(BODY.encode() * 50)
+BROKEN = PACKED[:12] + b"\xff" * 20 + PACKED[32:]
+
+
+@pytest.mark.parametrize(
+    "content", [b"good 1 2\n", PACKED[:-20], BROKEN], ids=["plain", "short", "broken"]
+)
 def test_what_is_not_gzip_or_cut_short_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "words.vec.gz"
     path.write_bytes(content)

@@ -76,9 +76,11 @@ class Exact:
         for bucket in self._main("row", "label"):
             rows = bucket[bucket["label"] != 0]
             clash = _same(rows, "key") & ~_same(rows, "label")
-            yield from _matches(rows, clash)
-            for i in np.flatnonzero(clash).tolist():  # the earlier row clashes as well
-                yield Match(int(rows["row"][i]), 0, int(rows["row"][i + 1]))
+            keys = np.unique(rows["key"][1:][clash])
+            starts = np.searchsorted(rows["key"], keys, "left")
+            ends = np.searchsorted(rows["key"], keys, "right")
+            for start, end in zip(starts, ends, strict=True):
+                yield from _clashes(rows[start:end])
 
     def leaks(self) -> Iterator[Match]:
         """Rows of the main file whose input stands in another file too."""
@@ -129,12 +131,13 @@ class NearTexts:
         nibbles = (hashes >> np.uint32(12) & np.uint32(15)).astype(U64)
         shifts = np.arange(0, 64, 4, dtype=U64)
         sketch = (nibbles.reshape(len(texts), 2, 16) << shifts).sum(axis=2, dtype=U64)
+        bands = []
         for band in range(BANDS):
-            part = hashes[:, band * BAND_HASHES : (band + 1) * BAND_HASHES].astype(U64)
             key = np.full(len(texts), band, dtype=U64)
-            for column in part.T:
-                key = _mix(key ^ column)
-            self._spill.extend(_records(key, rows, files, inputs, sketch))
+            for column in hashes[:, band * BAND_HASHES : (band + 1) * BAND_HASHES].T:
+                key = _mix(key ^ column.astype(U64))
+            bands.append(_records(key, rows, files, inputs, sketch))
+        self._spill.extend(np.concatenate(bands))
 
     def _min_hashes(self, texts: tuple[str, ...]) -> NDArray[np.uint32]:
         codes = np.frombuffer("".join(texts).encode("utf-32-le", "replace"), dtype=np.uint32)
@@ -206,6 +209,14 @@ def _same(rows: NDArray[Any], field: str) -> NDArray[np.bool_]:
 def _matches(rows: NDArray[Any], same: NDArray[np.bool_]) -> Iterator[Match]:
     for i in np.flatnonzero(same).tolist():
         yield Match(int(rows["row"][i + 1]), 0, int(rows["row"][i]))
+
+
+def _clashes(rows: NDArray[Any]) -> Iterator[Match]:
+    """Each row of equal inputs, beside one with another label. rows: sorted by label."""
+    first, last = rows[0], rows[-1]
+    for row in rows:
+        other = last if row["label"] == first["label"] else first
+        yield Match(int(row["row"]), 0, int(other["row"]))
 
 
 def _near(bucket: NDArray[Any], agree: Any) -> Iterator[Match]:

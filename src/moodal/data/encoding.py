@@ -33,7 +33,8 @@ def _other_encoding(head: bytes) -> str:
     whole = head.splitlines()
     marked = [line for line in whole if not line.isascii()]
     bad = [line for line in marked if not _decodes(line, "utf-8")]
-    if not bad or (bad[0] is not whole[0] and len(bad) * 2 <= len(marked)):
+    few = len(bad) < 3 and len(bad) * 2 < len(whole) - 1
+    if not bad or (bad[0] is not whole[0] and (few or len(bad) * 2 <= len(marked))):
         return ""
     return _legacy(b"\n".join(bad))
 

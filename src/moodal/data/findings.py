@@ -1,4 +1,4 @@
-"""What a check found: counts, and findings that name rows. A table for people, JSON for programs."""
+"""What a check found: counts, and findings that name rows; as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A row: its number from 1 (the header not included), its id, and what there is to say of it."""
+    """A row: its number from 1 (the header not included), its id, and what is special about it."""
 
     row: int
     id: str

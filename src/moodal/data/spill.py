@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 _BUCKET_BITS = 6
-_BUFFER = 16_384
+_BUFFER = 4096
 _BINS = 4096
 
 

@@ -148,7 +148,7 @@ class Bands(nn.Module):
     def forward(self, planes: Seq[Tensor]) -> Seq[Tensor]:
         x, mask = planes
         bands = torch.cat([x.mean(3), x.amax(3)], 1).transpose(1, 2)  # (B, S, 2N)
-        return hide(Seq(self.mix(bands), mask))
+        return Seq(self.mix(bands), mask)
 
 
 # Bodies: (B, S, W) -> (B, S, W)

@@ -33,7 +33,9 @@ DELTA_FRAMES = 2
 """Frames on each side that a difference looks at. Source: HTK's default DELTAWINDOW."""
 
 ACCEPTED = "wav, flac, mp3 and ogg recordings are read, with the extra `media` opus, m4a and webm"
-_BLOCK_FRAMES = 128  # of a spectrum at a time: the temporaries stay in the processor's cache
+_BLOCK_FRAMES = 32
+"""Frames transformed at a time. The spectrum of 32 x 512 samples is under 128 KiB, which malloc
+gives again and again; larger ones come fresh from the kernel, and cost twice the time."""
 _UNKNOWN = 2**62  # libsndfile's count of frames where the header does not say
 _UNRECOGNISED = 1  # SF_ERR_UNRECOGNISED_FORMAT in sndfile.h
 _BLOCK_SAMPLES = 1 << 19  # of each channel at a time, 11 s at 48 kHz: one read for most files
@@ -232,9 +234,11 @@ def _open(source: Path | bytes, stack: contextlib.ExitStack) -> _Sound:
     except soundfile.LibsndfileError as error:
         if error.code != _UNRECOGNISED:
             raise
+        sound = None
+    if sound is None or sound.frames >= _UNKNOWN:  # soundfile cannot read to an unknown end
         file.seek(0)
         return _open_with_ffmpeg(source, file, stack)
-    seconds = None if sound.frames >= _UNKNOWN else sound.frames / sound.samplerate
+    seconds = sound.frames / sound.samplerate
     return _Sound(sound.samplerate, seconds, _libsndfile_blocks(sound))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +21,11 @@ Kind = Literal["tokens", "picture", "frames", "vectors"]
 """What an encoder is fed: tokens (S, K) int32, picture (H, W, 3) uint8, frames (S, D) float32,
 vectors (S, D) float32. The first axis is always the sequence."""
 
+ACCEPTED: dict[Modality, tuple[type, ...]] = {
+    "text": (str, np.ndarray),
+    "image": (Path, bytes, np.ndarray),
+    "audio": (Path, bytes, np.ndarray),
+}
 RAW: dict[Modality, Kind] = {"text": "tokens", "image": "picture", "audio": "frames"}
 
 
@@ -129,6 +135,9 @@ def kind_of(modality: Modality, value: object) -> Kind:
 
 def decode(modality: Modality, value: Any, given: Input) -> Array:
     """The decoded array of one modality of a record. Raises: RecordError, with its field."""
+    if not isinstance(value, ACCEPTED[modality]):
+        names = ", ".join(accepted.__name__ for accepted in ACCEPTED[modality])
+        raise RecordError(f"holds a {type(value).__name__}; give one of {names}", field=modality)
     if (kind := kind_of(modality, value)) != given.kind:
         raise RecordError(
             f"holds {kind}, this model reads {given.kind} here; give it what it was trained on",

@@ -39,13 +39,13 @@ _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|\w{2,31});")
 _BREAK = re.compile(r"<br ?/?>", re.IGNORECASE)
 _EMOJI = re.compile(f"({EMOJI})")
 _DELETED = re.compile(
-    "[\u00ad\ufe0e\u200b\u200c\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+    "[\u00ad\u200b\u200c\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _URL = re.compile(r"(?:https?://|www\.)[!-;=?-~]+", re.IGNORECASE)
 _USER = re.compile(r"(?<![A-Za-z0-9_.])@[\w-]{1,30}")
 _REPEATED = re.compile("([^\\d\\s][\ufe0f\U0001f3fb-\U0001f3ff]?)\\1{3,}")
-_QUOTES = str.maketrans("‘’ʼ`´“”„", "'''''\"\"\"")
+_PLAIN = str.maketrans("‘’ʼ`´“”„", "'''''\"\"\"", "\ufe0e")  # and no "draw it flat"
 
 # The parts of a token. They spell out both cases, since IGNORECASE is three times slower.
 _LETTER = rf"[^\W\d_{HAN}]"
@@ -157,6 +157,6 @@ def _add_words(hashtag: re.Match[str]) -> str:
 
 def _compose(text: str) -> str:
     """NFKC and straight quotes around the emoji, which NFKC would take apart."""
-    parts = _EMOJI.split(text.translate(_QUOTES))
+    parts = _EMOJI.split(text.translate(_PLAIN))
     parts[::2] = [unicodedata.normalize("NFKC", part) for part in parts[::2]]
     return "".join(parts)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moodal.config import Text
-from moodal.errors import DataError, ModelError
+from moodal.errors import DataError, ModelError, RecordError
 from moodal.preprocess.text import HAN, tokenise
 
 PADDING, UNKNOWN = 0, 1
@@ -119,7 +120,7 @@ def fit(texts: Iterable[str], settings: Text) -> Vocabulary:
     counts: Counter[str] = Counter()
     least, known = 1, dict[str, list[str]]()
     for text in texts:
-        if text.strip():
+        with suppress(RecordError):
             counts.update(_pieces(tokenise(text, settings), settings, known))
         while len(counts) > COUNTED:
             least += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -12,13 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moodal import bundle
+from moodal.data.manifest import features_of
 from moodal.errors import RecordError
 from moodal.preprocess import batch
 from moodal.preprocess.vocabulary import Vocabulary, parse
-from moodal.runtime.explain import shapley
+from moodal.runtime.explain import hide_each, shapley, words_held
 from moodal.runtime.session import Sessions
 from moodal.tasks import TASKS, Decoded
-from moodal.types import Media, Modality, Prediction, Record, Rejection, Seq, Subset, Text
+from moodal.types import (
+    MODALITIES,
+    Media,
+    Modality,
+    Prediction,
+    Record,
+    Rejection,
+    Seq,
+    Subset,
+    Text,
+)
 
 Array = NDArray[Any]
 
@@ -74,8 +86,8 @@ class Model:
 
         Raises: RecordError when what is given cannot be read, or the model reads none of it.
         """
-        record = Record("0", text=text, image=_path(image), audio=_path(audio))
-        answer = next(self.predict_many([record], explain=explain))
+        given = {"text": text, "image": image, "audio": audio}
+        answer = next(self.predict_many([given], explain=explain))
         if isinstance(answer, Rejection):
             raise RecordError(answer.reason, field=answer.field)
         return answer
@@ -89,7 +101,8 @@ class Model:
     ) -> Iterator[Prediction | Rejection]:
         """Answers in the order of the records, streamed; a bad record is a Rejection in its place.
 
-        records: Records, or mappings with any of id, text, image, audio.
+        records: Records, or mappings with any of id, text, image, audio: what `predict` takes, and
+        lists of numbers for features; None, "" and NaN are an absent modality.
         """
         for outputs in self.outputs(records, batch_size=batch_size):
             yield outputs if isinstance(outputs, Rejection) else self._prediction(outputs, explain)
@@ -127,7 +140,7 @@ class Model:
     def answer(
         self, records: Sequence[Record], arrays: Sequence[dict[Modality, Array]]
     ) -> list[Outputs]:
-        """Outputs of records whose arrays are ready, as moodal.preprocess.batch.arrays makes them."""
+        """Outputs of records whose arrays are ready, as preprocess.batch.arrays makes them."""
         if not records:
             return []
         encoded = self._encode(arrays)
@@ -213,12 +226,13 @@ class Model:
         pieces = arrays.pop("text")
         others = self._encode([arrays]) if arrays else {}
         temperature = self.info.temperatures.get(bundle.subset_name(present), 1.0)
+        assert self._vocabulary is not None, "asked of a model that reads words"
+        n_words = words_held(pieces, self._vocabulary)
         answers = []
         for start in range(0, len(pieces), WORDS_AT_ONCE):
             positions = np.arange(start, min(start + WORDS_AT_ONCE, len(pieces)))
             n = len(positions)
-            mask = np.arange(len(pieces)) != positions[:, None]
-            text = self._sessions.encode("text", Seq(np.repeat(pieces[None], n, 0), mask))
+            text = self._sessions.encode("text", hide_each(pieces, n_words, positions))
             encoded = {
                 m: Seq(np.repeat(s.x, n, 0), np.repeat(s.mask, n, 0)) for m, s in others.items()
             }
@@ -227,21 +241,38 @@ class Model:
         return np.concatenate(answers)
 
 
-def _path(value: Any) -> Any:
-    return Path(value) if isinstance(value, str) else value
-
-
 def _record(given: Record | Rejection | Mapping[str, Any], row: int) -> Record | Rejection:
     if isinstance(given, Record | Rejection):
         return given
-    known = {"id", "text", "image", "audio"}
-    if extra := sorted(set(given) - known):
-        reason = f"has the keys {', '.join(extra)}; a record may have {', '.join(sorted(known))}"
-        return Rejection(str(given.get("id", row)), f"record {row}", extra[0], reason)
-    return Record(
-        id=str(given.get("id", row)),
-        text=given.get("text"),
-        image=_path(given.get("image")),
-        audio=_path(given.get("audio")),
-        source=f"record {row}",
+    id, source = str(given.get("id", row)), f"record {row}"
+    known = ("id", *MODALITIES)
+    if extra := sorted(str(key) for key in given if key not in known):
+        reason = f"has the keys {', '.join(extra)}; a record may have {', '.join(known)}"
+        return Rejection(id, source, extra[0], reason)
+    try:
+        values = {m: _value(given.get(m), m) for m in MODALITIES}
+    except RecordError as error:
+        return error.rejection(id, source)
+    return Record(id, **values, source=source)
+
+
+def _value(value: Any, modality: Modality) -> Any:
+    """What a caller gives to what a Record holds; None, "" and NaN, as tables have it, are absent.
+
+    Raises: RecordError.
+    """
+    match value:
+        case None | np.ndarray():
+            return value
+        case str():
+            return (value if modality == "text" else Path(value)) if value.strip() else None
+        case float() if math.isnan(value):
+            return None
+        case list() | tuple():
+            return features_of(value, modality)
+        case Path() | bytes() if modality != "text":
+            return value
+    wanted = "a string" if modality == "text" else "a path, the bytes of a file"
+    raise RecordError(
+        f"holds {type(value).__name__}; give {wanted} or an array of features", field=modality
     )

@@ -9,7 +9,12 @@ from moodal.tasks import TASKS
 def write(info: Info) -> str:
     """Markdown: the task, the data, the scores by modality subset, the limits."""
     task = TASKS[info.task]
-    train, valid = info.data["train"], info.data["valid"]
+    parts = "\n".join(
+        f"| {name} | {part['rows']} | {part['rejected']} | {part['unlabelled']} "
+        f"| {part['sha256'][:16]} |"
+        for name, part in (("training", info.data["train"]), ("validation", info.data["valid"]))
+    )
+    labels = ", ".join(info.labels) or "a number"
     goal = task.goal.replace("_", " ")
     rows = "\n".join(
         f"| {subset} | {scores['n']} | {scores[task.goal]:.3f} |"
@@ -18,15 +23,14 @@ def write(info: Info) -> str:
     )
     return f"""# {info.name}
 
-Task: {info.task}. Labels: {", ".join(info.labels) or "a number"}. Modalities: {", ".join(info.modalities)}.
+Task: {info.task}. Labels: {labels}. Modalities: {", ".join(info.modalities)}.
 {info.parameters:,} parameters. Made by moodal {info.moodal} on {info.created}.
 
 ## Data
 
 | part | rows | rejected | without a label | sha256 |
 |---|---|---|---|---|
-| training | {train["rows"]} | {train["rejected"]} | {train["unlabelled"]} | {train["sha256"][:16]} |
-| validation | {valid["rows"]} | {valid["rejected"]} | {valid["unlabelled"]} | {valid["sha256"][:16]} |
+{parts}
 
 The licence of these weights follows from the licence of that data: add it here.
 

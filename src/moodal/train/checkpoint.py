@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as tensors_bytes
 from torch import Tensor
 
 from moodal.bundle import writing
@@ -33,7 +35,7 @@ def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) 
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         name = f"state-{state['epoch']}-{state['step']}.safetensors"
-        _replace(folder / name, lambda path: save_file(_own(tensors), path))
+        _replace(folder / name, lambda path: path.write_bytes(tensors_bytes(_own(tensors))))
         text = json.dumps({**state, "tensors": name})
         _replace(folder / STATE, lambda path: path.write_text(text, encoding="utf-8"))
         for old in folder.glob("state-*.safetensors"):
@@ -42,20 +44,28 @@ def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) 
 
 
 def load(folder: Path, identity: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The last state. Raises: ConfigError when there is none, or it is of another run.
+    """The last state. Raises: ConfigError when there is none, it is damaged, or of another run.
 
     identity: what must be the same: the settings and the data.
     """
     path = folder / STATE
     if not path.is_file():
         raise ConfigError(f"{folder}: holds no run to go on with; leave out --resume")
-    state = json.loads(path.read_text(encoding="utf-8"))
-    if different := sorted(k for k in identity if state["identity"].get(k) != identity[k]):
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+        made_with = state["identity"]
+        tensors = load_file(folder / state["tensors"])
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise ConfigError(
+            f"{folder}: the state of the run is damaged ({error}); "
+            "leave out --resume to begin again"
+        ) from error
+    if different := sorted(k for k in identity if made_with.get(k) != identity[k]):
         raise ConfigError(
             f"{folder}: was made with other {', '.join(different)}; use the same to go on, "
             "or leave out --resume to begin again"
         )
-    return load_file(folder / state["tensors"]), state
+    return tensors, state
 
 
 def flatten_optimiser(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -109,9 +109,10 @@ class Decoder:
     def __init__(self, inputs: Inputs, settings: Settings, folder: Path) -> None:
         self._inputs = inputs
         # Only what decoding depends on is in the key: other augmentation, same decoded media.
+        sound = settings.audio
         keys = {
             "picture": f"picture size={settings.image.size}",
-            "frames": f"samples max={settings.audio.max_seconds} limit={settings.audio.limit_seconds}",
+            "frames": f"samples max={sound.max_seconds} limit={sound.limit_seconds}",
         }
         self._caches = {
             m: Cache(folder, keys[given.kind]) for m, given in inputs.items() if given.kind in keys
@@ -157,7 +158,7 @@ def build(
     rows: list[dict[Modality, Array]] = []
     rejected: list[Rejection] = []
     n_unlabelled = 0
-    for record in tqdm(records, desc=f"reading {name}", unit=" rows", delay=2):
+    for record in tqdm(records, desc=f"reading {name}", unit=" rows", delay=2, disable=None):
         if isinstance(record, Rejection):
             rejected.append(record)
         elif record.target is None:

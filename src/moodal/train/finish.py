@@ -54,7 +54,7 @@ def finish(parts: Parts, network: Network, origin: Origin, *, out: Path, scratch
     info = bundle.save(scratch, _info(parts, network, origin, name=out.name), files)
     loader = Loader(parts.valid, parts.inputs, origin.run.train.batch_size, seed=0, training=False)
     picked = loader.rows(0)[:: max(1, len(loader) // PARITY_BATCHES)][:PARITY_BATCHES]
-    parity.check(network, Sessions(scratch, info), (loader.make(rows, 0) for rows in picked))
+    parity.check(network, Sessions(scratch, info), (loader.make(rows, 0).inputs for rows in picked))
     info = _calibrated(Model(scratch), parts, origin.run)
     files[bundle.CARD] = card.write(info).encode("utf-8")
     bundle.save(out, info, files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -11,11 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
 from moodal.config import Train
+from moodal.errors import ConfigError
 from moodal.model.model import Answers, Network
 from moodal.tasks import Task
 from moodal.train import checkpoint, optimise
@@ -71,11 +74,13 @@ class _Fit:
     def __init__(self, job: Job) -> None:
         self.job, self.state = job, State()
         settings = job.settings
+        # Accelerate keeps one precision for the process; a run has its own.
+        AcceleratorState._reset_state()
         self.accelerator = Accelerator(mixed_precision=settings.precision)
         self.wrapped, self.optimiser = self.accelerator.prepare(
             job.network, optimise.build(job.network, settings)
         )
-        self.network: Network = self.accelerator.unwrap_model(self.wrapped)
+        self.network: Network = self.accelerator.unwrap_model(self.wrapped, keep_fp32_wrapper=False)
         self.best = _copy(self.network.state_dict())
         self.saved = time.monotonic()
 
@@ -90,7 +95,7 @@ class _Fit:
             unit=" batches",
             delay=2,
             leave=False,
-            disable=not self.accelerator.is_main_process,
+            disable=None if self.accelerator.is_main_process else True,
         )
         self.wrapped.train()
         for batch in bar:
@@ -140,6 +145,12 @@ class _Fit:
         """Score the epoch on the validation set; keep its weights if they are the best so far."""
         state, task = self.state, self.job.task
         scores, valid_loss = self._validate()
+        if not math.isfinite(train_loss + valid_loss):
+            raise ConfigError(
+                f"the loss is {train_loss:.3g} in training and {valid_loss:.3g} in validation "
+                f"after epoch {state.epoch + 1}: the run has diverged; lower "
+                f"train.learning_rate={self.job.settings.learning_rate:g}, or set train.clip=1"
+            )
         codes = self.job.valid.examples.codes
         activated = task.activate(scores, 1.0)
         score = float(task.score(codes, activated, self.job.labels)[task.goal])

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,6 +24,17 @@ class Cost:
     class_weights: Tensor | None
     smoothing: float
     unit: float
+
+
+def class_weights(codes: NDArray[np.float64], n_labels: int) -> Tensor:
+    """(C,): 1 / frequency, in proportion such that the rows' mean weight is 1.
+
+    codes: (N,). A label whose rows were all rejected has a place, and no row.
+    Source: King and Zeng, Logistic Regression in Rare Events Data (2001), section 4.2.
+    """
+    counts = np.bincount(codes.astype(np.int64), minlength=n_labels)
+    n_seen = np.count_nonzero(counts)
+    return torch.tensor(counts.sum() / (n_seen * np.maximum(counts, 1)))
 
 
 def cross_entropy(cost: Cost) -> Loss:

@@ -52,5 +52,5 @@ def factor(step: int, n_steps: int, settings: Train) -> float:
 
 
 def l1(network: nn.Module) -> Tensor:
-    """The sum of absolute weights. Source: Tibshirani, Regression Shrinkage via the Lasso (1996)."""
+    """The sum of absolute weights. Source: Tibshirani, Regression Shrinkage by the Lasso (1996)."""
     return torch.stack([p.abs().sum() for p in network.parameters() if p.ndim > 1]).sum()

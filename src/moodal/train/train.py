@@ -14,16 +14,17 @@ from numpy.typing import NDArray
 from moodal import bundle
 from moodal.config import Run
 from moodal.data import manifest
-from moodal.errors import ConfigError
+from moodal.errors import ConfigError, DataError
 from moodal.model import build
 from moodal.model.build import Measured
 from moodal.model.model import Network
 from moodal.preprocess import batch, vectors, vocabulary
+from moodal.preprocess.batch import Settings
 from moodal.preprocess.cache import default_folder
 from moodal.runtime.predict import Model
 from moodal.tasks import TASKS
 from moodal.train import checkpoint, examples, loop, objectives
-from moodal.train.examples import Decoder, Parts, Survey
+from moodal.train.examples import Decoder, Examples, Parts, Survey
 from moodal.train.finish import Origin, finish
 from moodal.train.loader import Loader
 
@@ -80,7 +81,7 @@ class Workplace:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
+        if kind is None or not (self.folder / checkpoint.STATE).is_file():
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -114,9 +115,29 @@ def _read(file: Path, valid: Path, run: Run) -> Parts:
         )
     finally:
         decoder.close()
+    _check_usable(train_part, settings, file.name)
     if "tokens" not in settings.kinds.values():
         known = None
     return Parts(task, labels, settings, known, inputs, train_part, valid_part, survey)
+
+
+def _check_usable(part: Examples, settings: Settings, name: str) -> None:
+    """Rows were rejected one by one: what is left must still hold every modality and two answers.
+
+    Raises: DataError.
+    """
+    if missing := [m for m in settings.kinds if m not in part.arrays]:
+        first = next((r for r in part.rejected if r.field in missing), None)
+        reason = f"; the first was rejected because {first.field}: {first.reason}" if first else ""
+        raise DataError(
+            f"{name}: no readable row has {', '.join(missing)} ({len(part.rejected)} rows were "
+            f"rejected){reason}. Mend the files, or leave out the column"
+        )
+    if np.ptp(part.codes) == 0:
+        raise DataError(
+            f"{name}: all {len(part)} readable rows have the same label ({len(part.rejected)} rows "
+            "were rejected); a model needs at least two: mend the rejected rows, or add others"
+        )
 
 
 def _measure(parts: Parts, run: Run) -> Measured:
@@ -163,10 +184,9 @@ def _vectors(parts: Parts, run: Run) -> Array | None:
 
 def _job(parts: Parts, network: Network, run: Run, place: Workplace) -> loop.Job:
     settings = run.train
-    counts = np.bincount(parts.train.codes.astype(np.int64)) if parts.labels else None
     weights = None
-    if settings.class_weights and counts is not None:
-        weights = torch.tensor(counts.sum() / (len(counts) * np.maximum(counts, 1)))
+    if settings.class_weights and parts.labels:
+        weights = objectives.class_weights(parts.train.codes, len(parts.labels))
     cost = objectives.Cost(weights, settings.label_smoothing, network.scale)
     return loop.Job(
         network=network,

@@ -1,0 +1,140 @@
+"""Real results: train on the data sets of a folder, score on parts that training never saw.
+
+    python benchmarks/real.py ../shared/data [--only mvsa-single] [--seeds 0,1,2] [--set key=value]
+
+Of every training part a tenth is held out (by group where there is one) to choose the epoch and
+the temperatures by; `dev`, or the fold's own groups, is scored once. Sets without a dev part are
+scored by folds. Prints one line a subset: mean and standard deviation over seeds (and folds).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+
+
+from moodal import config
+from moodal.api import evaluate, train
+from moodal.config import Columns
+from moodal.data.copying import copy_rows
+from moodal.data.manifest import read
+from moodal.data.split import split
+from moodal.types import Rejection
+
+
+@dataclass(frozen=True)
+class Set:
+    """columns: our name -> the file's. group: of folds, and of the held-out tenth.
+    folds: 0 = score on dev. settings: what this set wants beside the defaults."""
+
+    folder: str
+    suffix: str
+    columns: dict[str, str]
+    folds: int = 0
+    settings: tuple[str, ...] = ()
+
+
+SPEECH = ("audio_encoder.width=96",)
+SETS = [
+    Set("chnsenticorp", "parquet", {}),
+    Set("semeval2017", "parquet", {}),
+    Set("mvsa-single", "csv", {}),
+    Set("mosi-features", "parquet", {"group": "video_id"}, folds=5),
+    Set("casia", "csv", {"label": "emotion", "group": "speaker"}, folds=3),
+    Set("ravdess", "csv", {"label": "emotion", "group": "speaker"}),
+]
+
+
+def parts(given: Set, data: Path, scratch: Path) -> Iterator[tuple[Path, Path]]:
+    """(training, scored) manifests: one pair, or one a fold."""
+    folder = data / given.folder
+    whole = folder / f"train.{given.suffix}"
+    if not given.folds:
+        yield whole, folder / f"dev.{given.suffix}"
+        return
+    columns = Columns(**given.columns)
+    rows = [r for r in read(whole, columns) if not isinstance(r, Rejection)]
+    groups = sorted({r.group for r in rows})
+    np.random.default_rng(0).shuffle(groups)
+    fold_of = {group: i % given.folds for i, group in enumerate(groups)}
+    for fold in range(given.folds):
+        part_of = np.array([fold_of[r.group] == fold for r in rows], np.uint8)
+        outs = [scratch / f"{name}{fold}.{given.suffix}" for name in ("rest", "fold")]
+        copy_rows(whole, outs, part_of=part_of, columns=columns)
+        yield outs[0], outs[1]
+
+
+def run(given: Set, data: Path, seeds: list[int], settings: list[str]) -> dict[str, Any]:
+    columns = Columns(**given.columns)
+    renamed = [f"columns.{ours}={theirs}" for ours, theirs in given.columns.items()]
+    found: dict[str, list[dict[str, float]]] = {}
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        for fold, (whole, scored) in enumerate(parts(given, data, scratch)):
+            for seed in seeds:
+                out = scratch / f"{fold}-{seed}"
+                by_group = given.columns.get("group") if given.folder != "casia" else None
+                split(whole, out, columns=columns, group=by_group, ratios=(0.9, 0.1, 0), seed=seed)
+                run_settings = config.load(
+                    settings=[*renamed, f"train.seed={seed}", *given.settings, *settings]
+                )
+                model = train(
+                    out / f"train.{given.suffix}",
+                    valid=out / f"dev.{given.suffix}",
+                    out=out / "model",
+                    run=run_settings,
+                )
+                report = evaluate(scored, model=model).to_dict()
+                for subset, scores in {**report["subsets"], "whole": report}.items():
+                    found.setdefault(subset, []).append(scores)
+                epochs = len(model.info.history)
+                print(
+                    f"# {given.folder} fold {fold} seed {seed}: {epochs} epochs, "
+                    + ", ".join(f"{s} {v[-1]['accuracy']:.3f}" for s, v in found.items()),
+                    file=sys.stderr,
+                    flush=True,
+                )
+    names = ("accuracy", "macro_f1", "weighted_f1", "macro_recall", "calibration_error")
+    table = {
+        subset: {
+            name: [float(np.mean(v)), float(np.std(v))] for name in names if (v := [s[name] for s in scores])
+        }
+        for subset, scores in found.items()
+    }
+    return {"set": given.folder, "minutes": (time.monotonic() - started) / 60, "scores": table}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--set", action="append", default=[])
+    given = parser.parse_args()
+    seeds = [int(seed) for seed in given.seeds.split(",")]
+    for chosen in SETS:
+        if given.only and chosen.folder not in given.only.split(","):
+            continue
+        result = run(chosen, given.data, seeds, given.set)
+        print(f"\n{result['set']}  ({result['minutes']:.1f} min)")
+        for subset, scores in result["scores"].items():
+            line = "  ".join(f"{k} {m:.3f} ± {s:.3f}" for k, (m, s) in scores.items())
+            print(f"  {subset:18} {line}", flush=True)
+        print(json.dumps(result), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
