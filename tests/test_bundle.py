@@ -37,13 +37,17 @@ def info() -> Info:
     return bundle.load(train_once())
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     return shutil.copytree(train_once(), tmp_path / "copy")
 
 
 def test_a_bundle_holds_what_the_architecture_says() -> None:
-    assert sorted(path.name for path in train_once().iterdir()) == sorted(FILES)
+    assert names(train_once()) == sorted(FILES)
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path: Path, info: Info) -> None:
@@ -64,8 +68,8 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path, info: Info) -> None:
 def test_saving_leaves_the_bundle_alone_in_its_folder(tmp_path: Path, info: Info) -> None:
     for _ in range(2):
         bundle.save(tmp_path / "model", info, {"one.txt": b"1"})
-    assert os.listdir(tmp_path) == ["model"]
-    assert sorted(os.listdir(tmp_path / "model")) == ["bundle.json", "one.txt"]
+    assert names(tmp_path) == ["model"]
+    assert names(tmp_path / "model") == ["bundle.json", "one.txt"]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -152,7 +156,7 @@ def test_what_is_not_a_bundle_is_never_written_over(tmp_path: Path, info: Info) 
     with pytest.raises(ConfigError, match=r"wedding\.jpg is a file; name a new folder"):
         bundle.save(folder / "wedding.jpg" / "model", info, {})
     assert (folder / "wedding.jpg").read_bytes() == b"once"
-    assert os.listdir(tmp_path) == ["photos"]
+    assert names(tmp_path) == ["photos"]
 
 
 def test_an_empty_folder_may_be_filled(tmp_path: Path, info: Info) -> None:
@@ -167,7 +171,7 @@ def test_a_link_to_a_bundle_stays_a_link(tmp_path: Path, info: Info) -> None:
     bundle.save(tmp_path / "current", info, {"one": b"2"})
     assert (tmp_path / "current").is_symlink()
     assert (tmp_path / "v1" / "one").read_bytes() == b"2"
-    assert sorted(os.listdir(tmp_path)) == ["current", "v1"]
+    assert names(tmp_path) == ["current", "v1"]
 
 
 def test_the_old_bundle_stands_until_the_new_one_is_whole(tmp_path: Path, info: Info) -> None:
@@ -190,7 +194,7 @@ def test_a_rename_that_fails_puts_the_old_bundle_back(tmp_path: Path, info: Info
     with pytest.raises(FileNotFoundError):
         bundle._put(tmp_path / "was never written", folder)
     assert bundle.verify(folder)
-    assert os.listdir(tmp_path) == ["model"]
+    assert names(tmp_path) == ["model"]
 
 
 # ---- when writing fails ------------------------------------------------------------------------
@@ -220,10 +224,10 @@ def test_a_failed_save_leaves_nothing_behind(
     folder = tmp_path / "model"
     if replaced:
         bundle.save(folder, info, {"one": b"old"})
-    before = os.listdir(tmp_path)
+    before = names(tmp_path)
     with pytest.raises(error) as caught:
         bundle.save(folder, info, {"one": b"new", "two": write})
-    assert os.listdir(tmp_path) == before
+    assert names(tmp_path) == before
     if replaced:
         assert bundle.read(folder, bundle.verify(folder), "one") == b"old"
     if error is CapacityError:

@@ -33,6 +33,20 @@ def test_another_name_is_an_attribute_error() -> None:
         moodal.predict_all  # noqa: B018
 
 
+VERBS = """
+import moodal.evaluate, moodal.train, moodal.evaluate.report
+import moodal
+from moodal import evaluate, load, train
+assert callable(moodal.train) and callable(train), "moodal.train is the folder of that name"
+assert callable(moodal.evaluate) and callable(evaluate), "moodal.evaluate is the folder"
+"""
+
+
+def test_the_verbs_stay_verbs_once_their_folders_are_loaded() -> None:
+    done = subprocess.run([sys.executable, "-c", VERBS], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+
+
 LOADED = """
 import json, sys
 import moodal

@@ -16,6 +16,10 @@ import soundfile
 from numpy.typing import NDArray
 from PIL import Image
 
+from moodal.tasks import TASKS
+
+LABELLED = next(name for name, task in TASKS.items() if task.higher_is_better)
+NUMBERED = next(name for name, task in TASKS.items() if not task.higher_is_better)
 LABELS = ("bad", "fair", "good")
 COLUMNS = ("id", "text", "image", "audio", "label", "lang", "group")
 N_DEV = 24

@@ -62,7 +62,9 @@ def _columns_option(command: Command) -> Command:
 @click.option(
     "--rows", default=600, show_default=True, type=click.IntRange(30), help="Rows in all."
 )
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Of what is drawn."
+)
 @_json_option
 def toy(folder: Path, rows: int, seed: int, as_json: bool) -> None:
     """Make a tiny learnable set: text (zh, en), drawings and speech-like sound."""
@@ -92,7 +94,9 @@ def check(
 @click.option("--out", required=True, type=_PATH, help="Folder for train, dev and test.")
 @click.option("--group", metavar="COLUMN", help="Rows of one group stay together.")
 @click.option("--ratios", default="0.8,0.1,0.1", show_default=True, help="Of train, dev and test.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the shuffle."
+)
 @_columns_option
 @_json_option
 def split(

@@ -18,7 +18,7 @@ from moodal.data.findings import CheckReport, Finding
 from moodal.errors import DataError, RecordError
 from moodal.types import Media, Record
 
-WORDS = [f"{a}{b}{c}" for a in ("ra", "to", "mi") for b in ("ku", "le", "so") for c in "xzvwy"]
+LETTERS = list("abcdefghijklmnopqrstuvwxyz")
 
 
 def _image(media: Media) -> NDArray[np.uint8]:
@@ -37,7 +37,7 @@ def _audio(media: Media) -> NDArray[np.float32]:
 
 def _sentences(n: int, seed: int = 0) -> list[str]:
     rng = np.random.default_rng(seed)
-    return [" ".join(rng.choice(WORDS, 12)) + f" {i}" for i in range(n)]
+    return [" ".join("".join(word) for word in rng.choice(LETTERS, (10, 5))) for _ in range(n)]
 
 
 def _write(path: Path, rows: list[dict[str, object]]) -> Path:
@@ -193,6 +193,12 @@ def test_the_report_is_json_and_names_at_most_20_rows(tmp_path: Path) -> None:
     again = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert again["findings"][0]["rows"][0].keys() == {"row", "id", "note"}
     assert "99" in report.table()
+
+
+def test_the_rows_named_are_the_first(tmp_path: Path) -> None:
+    texts = _sentences(60)
+    report = check(_texts(tmp_path / "m.jsonl", texts + texts))
+    assert _rows(report, "duplicate") == list(range(61, 81))
 
 
 def test_memory_grows_by_bytes_a_row_only(tmp_path: Path) -> None:

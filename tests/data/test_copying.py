@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import duckdb
@@ -97,3 +98,19 @@ def test_a_full_disk_leaves_nothing_half_written(
     with pytest.raises(CapacityError, match="disk is full"):
         copy_rows(source, [out], part_of=np.zeros(10, dtype=np.uint8))
     assert list(out.parent.iterdir()) == []
+
+
+def test_a_file_cut_short_is_removed_and_what_stood_there_stays(tmp_path: Path) -> None:
+    source, out = tmp_path / "m.csv", tmp_path / "out" / "m.csv"
+    source.write_text("text\n" + "a\n" * 100_000)
+    out.parent.mkdir()
+    out.write_text("what stood there")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(CapacityError, match="File too large"):
+            copy_rows(source, [out], part_of=np.zeros(100_000, dtype=np.uint8))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in out.parent.iterdir()] == ["m.csv"]
+    assert out.read_text() == "what stood there"

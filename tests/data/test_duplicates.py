@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from moodal.data.duplicates import Exact, Match, NearImages, NearTexts, difference_hash
+from moodal.data.duplicates import (
+    Exact,
+    Match,
+    NearImages,
+    NearTexts,
+    _texts_agree,
+    difference_hash,
+)
 
 EN = "the service at this hotel was really slow and nobody at the desk wanted to help us at all"
 ZH = "这家酒店的服务非常好，房间干净整洁，早餐丰富，前台工作人员态度热情，下次还会再来入住的"
@@ -34,6 +41,14 @@ def _near_texts(folder: Path, texts: list[str], files: list[int] | None = None) 
 )
 def test_texts_with_a_small_change_are_near(one: str, two: str, tmp_path: Path) -> None:
     assert _near_texts(tmp_path, [one, two]) == [Match(2, 0, 1)]
+
+
+@pytest.mark.parametrize(("equal", "near"), [(32, True), (26, True), (25, False), (0, False)])
+def test_26_of_32_equal_hashes_are_near(equal: int, near: bool) -> None:
+    nibbles = [0] * equal + [9] * (32 - equal)
+    sketch = [sum(n << 4 * i for i, n in enumerate(nibbles[at : at + 16])) for at in (0, 16)]
+    other = np.array([sketch], dtype=np.uint64)
+    assert _texts_agree(np.zeros((1, 2), dtype=np.uint64), other).tolist() == [near]
 
 
 def test_texts_that_share_half_their_words_are_not(tmp_path: Path) -> None:

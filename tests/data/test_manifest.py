@@ -243,7 +243,7 @@ def _file(name: str, data: bytes) -> Callable[[Path], Path]:
         (_file("m.csv", b""), "empty"),
         (_file("m.csv", b"\xef\xbb\xbf\n"), "empty"),
         (_file("m.parquet", b""), "empty"),
-        (_file("m.parquet", b"not parquet"), "cannot be read as Parquet"),
+        (_file("m.parquet", b"not parquet"), "cannot be read or copied as Parquet"),
         (_file("m.csv", b"text,label\n"), "no rows"),
         (_file("m.csv", b"text,text\na,b\n"), "two columns"),
         (_file("m.csv", b"review,label\na,b\n"), "its columns are review, label"),

@@ -36,6 +36,10 @@ def test_rows_outside_are_named(tmp_path: Path) -> None:
     for value in (1.0, 9.0, float("nan"), -4.0, 2.0):
         values.add(value)
     assert list(values.outside(0.0, 5.0)) == [(1, 9.0), (3, -4.0)]
+    for _ in range(10_000):
+        values.add(3.0)
+    values.add(7.0)
+    assert list(values.outside(0.0, 5.0))[-1] == (10_005, 7.0)
     assert Values(tmp_path, "none").quantiles(0.5) == []
 
 

@@ -12,6 +12,7 @@ import soundfile
 from PIL import Image
 
 from moodal.data import manifest
+from moodal.data import toy as toy_module
 from moodal.data.check import check
 from moodal.data.toy import LABELS, toy
 from moodal.errors import DataError
@@ -62,6 +63,12 @@ def test_some_rows_lack_a_modality_and_all_media_stand(folder: Path) -> None:
             info = soundfile.info(record.audio)
             assert (info.samplerate, info.channels) == (16_000, 1)
             assert 0.99 <= info.duration <= 1.6
+
+
+def test_no_row_lacks_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toy_module, "ABSENT", 1.0)
+    toy(tmp_path, rows=30)
+    assert {len(record.modalities) for record in _all(tmp_path)} == {1}
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -10,20 +10,24 @@ import csv
 import hashlib
 import io
 import json
+import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TextIO
 
-from moodal.errors import DataError
+from moodal.errors import CapacityError, DataError
 
 STDIN = Path("-")
 MAX_CHARS = 10_000_000
 """Longest cell and longest line read, in characters: a book is a tenth of this."""
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _HEAD_BYTES = 65_536
+_PARQUET_MEMORY = "2GB"
+"""Limit, not use: DuckDB reads 2,048 rows of a row group at a time; of text that is little."""
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _TOO_LONG = f"longer than {MAX_CHARS:,} characters; shorten or remove it"
 _NOT_UTF8 = "holds bytes that are not UTF-8; save the file as UTF-8"
@@ -259,7 +263,11 @@ def _json_object(line: str) -> tuple[Any, str]:
 
 @contextmanager
 def parquet_connection(path: Path) -> Iterator[Any]:
-    """A DuckDB connection of one thread and bounded memory; its errors become DataError."""
+    """A DuckDB connection of one thread and bounded memory; its errors become ours.
+
+    Raises: DataError, for a file that is missing, empty or damaged; CapacityError, when its rows
+        do not fit into the memory allowed.
+    """
     import duckdb
 
     if not path.is_file():
@@ -267,13 +275,24 @@ def parquet_connection(path: Path) -> Iterator[Any]:
         raise unreadable(path, error)
     if not path.stat().st_size:
         raise DataError(f"{path.name}: is empty; it needs at least one row")
-    # preserve_insertion_order is DuckDB's default; it is what keeps rows in the file's order.
-    connection = duckdb.connect(config={"threads": 1, "memory_limit": "512MB"})
+    # Without a word DuckDB would spill into the working folder and draw a bar on standard output.
+    spill = Path(tempfile.gettempdir()) / f"moodal-duckdb-{os.getpid()}"
+    connection = duckdb.connect(
+        config={"threads": 1, "memory_limit": _PARQUET_MEMORY, "temp_directory": str(spill)}
+    )
     try:
+        connection.execute("SET enable_progress_bar = false")
         yield connection
+    except duckdb.OutOfMemoryException as problem:
+        raise CapacityError(
+            f"{path.name}: 2,048 of its rows take more than {_PARQUET_MEMORY}; write the file with "
+            "smaller row groups (row_group_size=100), or with paths in place of bytes"
+        ) from problem
     except duckdb.Error as problem:
         reason = str(problem).splitlines()[0]
-        raise DataError(f"{path.name}: cannot be read as Parquet: {reason}") from problem
+        if "No space left" in reason:
+            raise CapacityError(f"{path.name}: the disk is full; free some space") from problem
+        raise DataError(f"{path.name}: cannot be read or copied as Parquet: {reason}") from problem
     finally:
         connection.close()
 

@@ -51,6 +51,16 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     return x.masked_fill(~mask.unsqueeze(2), 0).sum(1) / count
 
 
+def masked_root_sum(x: Tensor, mask: Tensor) -> Tensor:
+    """(B, S, D), (B, S) -> (B, D): the sum over real positions / the root of their number.
+
+    Between the sum, which grows with length, and the mean, in which one strong word of a long text
+    drowns; independent positions give it the same spread at every length.
+    """
+    count = mask.sum(1, keepdim=True).clamp(min=1)
+    return x.masked_fill(~mask.unsqueeze(2), 0).sum(1) / count.to(x.dtype).sqrt()
+
+
 def masked_max(x: Tensor, mask: Tensor) -> Tensor:
     """(B, S, D), (B, S) -> (B, D): the maximum over real positions; 0 where there are none."""
     low = torch.finfo(x.dtype).min

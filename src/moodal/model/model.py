@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from moodal.model.layers import masked_mean
+from moodal.model.layers import masked_root_sum
 from moodal.types import MODALITIES, Modality, Seq, Subset
 
 
@@ -40,8 +40,10 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.encoders = nn.ModuleDict({m: encoders[m] for m in encoders})
-        self.answer = Answer(fusion, head, tuple(m for m in MODALITIES if m in encoders))
-        self.auxiliary = nn.ModuleDict({m: nn.Linear(width, len(bias)) for m in encoders})
+        alone = nn.ModuleDict(
+            {m: nn.Linear(width, len(bias), bias=False) for m in MODALITIES if m in encoders}
+        )
+        self.answer = Answer(fusion, head, alone)
         self.width, self.modalities = width, self.answer.modalities
         self.register_buffer("bias", bias)
         self.scale = scale
@@ -53,7 +55,7 @@ class Network(nn.Module):
         fusion (modality dropout); its own auxiliary answer is still learned."""
         encoded = self.encode(inputs)
         present = {m: encoded[m].mask.any(1) for m in inputs}
-        auxiliary = {m: self._scaled(self.auxiliary[m](masked_mean(*encoded[m]))) for m in inputs}
+        auxiliary = {m: self._scaled(self.answer.says(m, encoded[m])) for m in inputs}
         if keep is not None:
             encoded |= {m: Seq(encoded[m].x, encoded[m].mask & keep[m][:, None]) for m in keep}
         feeds = [part for m in self.modalities for part in encoded[m]]
@@ -86,17 +88,30 @@ class Network(nn.Module):
 
 
 class Answer(nn.Module):
-    """Fusion and head over flat arguments, as a graph's inputs must be: x, mask, x, mask, ..."""
+    """What the head makes of the fusion, plus what each modality says alone.
 
-    def __init__(self, fusion: nn.Module, head: nn.Module, modalities: Subset) -> None:
+    The sum of linear answers learns from few rows what a linear model would; the head adds what
+    only depth and several modalities together can tell.
+    Source: Cheng et al., Wide & Deep Learning (2016), section 3.3: joint training of both parts.
+
+    Arguments are flat, as a graph's inputs must be: x, mask of each modality in turn.
+    """
+
+    def __init__(self, fusion: nn.Module, head: nn.Module, alone: nn.ModuleDict) -> None:
         super().__init__()
-        self.fusion, self.head, self.modalities = fusion, head, modalities
+        self.fusion, self.head, self.alone = fusion, head, alone
+        self.modalities: Subset = tuple(m for m in MODALITIES if m in alone)
+
+    def says(self, modality: Modality, encoded: Seq[Tensor]) -> Tensor:
+        """(B, C): a linear answer from one modality; 0 where it is absent."""
+        answer: Tensor = self.alone[modality](masked_root_sum(*encoded))
+        return answer
 
     def forward(self, *feeds: Tensor) -> Tensor:
         pairs = zip(feeds[0::2], feeds[1::2], strict=True)
         encoded = {m: Seq(x, mask) for m, (x, mask) in zip(self.modalities, pairs, strict=True)}
         answer: Tensor = self.head(self.fusion(encoded)).x[:, 0]  # (B, C)
-        return answer
+        return answer + sum(self.says(m, seq) for m, seq in encoded.items())
 
 
 class Scaled(nn.Module):

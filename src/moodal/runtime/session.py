@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from moodal import bundle
 from moodal.types import Modality, Seq, Subset
+
+# Since 1.29 it writes a device's id and sends what it runs to Microsoft, unless told not to before
+# it is imported. Source: https://github.com/microsoft/onnxruntime/pull/27379.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime as ort
 
 Array = NDArray[Any]
 

@@ -1,0 +1,95 @@
+"""Each loss by hand, and each learns a toy to near zero."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from tiny import LABELLED, NUMBERED
+from torch import Tensor, nn
+
+from moodal.errors import ConfigError
+from moodal.train import objectives
+from moodal.train.objectives import Cost
+
+PLAIN = Cost(None, 0.0, 1.0)
+
+
+def test_cross_entropy_is_minus_the_log_of_the_probability_of_the_code() -> None:
+    scores = torch.tensor([[0.0, math.log(3.0)], [0.0, math.log(3.0)]])  # 1/4, 3/4
+    cost = objectives.cross_entropy(PLAIN)(scores, torch.tensor([0.0, 1.0]))
+    torch.testing.assert_close(cost, torch.tensor([math.log(4.0), math.log(4.0 / 3.0)]))
+
+
+def test_label_smoothing_spreads_its_share_over_all_labels() -> None:
+    scores = torch.tensor([[0.0, math.log(3.0)]])
+    cost = objectives.cross_entropy(Cost(None, 0.2, 1.0))(scores, torch.tensor([1.0]))
+    by_hand = 0.8 * math.log(4 / 3) + 0.2 * (math.log(4) + math.log(4 / 3)) / 2
+    assert cost.item() == pytest.approx(by_hand, rel=1e-6)
+
+
+def test_class_weights_multiply_the_cost_of_their_class() -> None:
+    scores, codes = torch.tensor([[0.3, -0.2], [0.3, -0.2]]), torch.tensor([0.0, 1.0])
+    plain = objectives.cross_entropy(PLAIN)(scores, codes)
+    weighted = objectives.cross_entropy(Cost(torch.tensor([0.5, 3.0]), 0.0, 1.0))(scores, codes)
+    torch.testing.assert_close(weighted, plain * torch.tensor([0.5, 3.0]))
+
+
+def test_a_class_weighs_one_over_its_frequency_and_the_mean_row_one() -> None:
+    codes = np.array([0.0, 0.0, 0.0, 1.0])
+    weights = objectives.class_weights(codes, 2)
+    assert weights.tolist() == pytest.approx([4 / 6, 2.0])
+    assert weights[codes.astype(int)].mean().item() == pytest.approx(1.0)
+
+
+def test_a_label_without_rows_has_a_finite_weight_and_changes_no_other() -> None:
+    codes = np.array([0.0, 0.0, 0.0, 1.0])
+    weights = objectives.class_weights(codes, 3)
+    assert weights.tolist()[:2] == pytest.approx([4 / 6, 2.0])
+    assert math.isfinite(weights[2])
+
+
+def test_mse_is_the_squared_error_in_units() -> None:
+    cost = objectives.mse(Cost(None, 0.0, 2.0))(
+        torch.tensor([[5.0], [1.0]]), torch.tensor([1.0, 2.0])
+    )
+    assert cost.tolist() == pytest.approx([4.0, 0.25])
+
+
+def test_smooth_l1_is_quadratic_within_a_unit_and_linear_beyond() -> None:
+    scores = torch.tensor([[1.0], [5.0], [-3.0]])
+    cost = objectives.smooth_l1(Cost(None, 0.0, 2.0))(scores, torch.zeros(3))
+    assert cost.tolist() == pytest.approx([0.5 * 0.5**2, 2.5 - 0.5, 1.5 - 0.5])
+
+
+@pytest.mark.parametrize(
+    ("task", "name"), [(task, name) for task, known in objectives.LOSSES.items() for name in known]
+)
+def test_every_loss_learns_a_toy_to_near_zero(task: str, name: str) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(16, 3)
+    signal = x[:, 0] - 2 * x[:, 1]
+    codes = (signal > 0).float() if task == LABELLED else signal
+    model = nn.Linear(3, 2 if task == LABELLED else 1)
+    loss = objectives.build(task, name, PLAIN)
+    assert _fit(model, lambda: loss(model(x), codes).mean()) < 0.01
+
+
+def test_a_loss_of_another_task_is_refused_with_those_that_fit() -> None:
+    with pytest.raises(ConfigError, match=r"train\.loss='mse': .* use one of auto, cross_entropy"):
+        objectives.build(LABELLED, "mse", PLAIN)
+    with pytest.raises(ConfigError, match="use one of auto, mse, smooth_l1"):
+        objectives.build(NUMBERED, "cross_entropy", PLAIN)
+
+
+def _fit(model: nn.Module, loss: object) -> float:
+    assert callable(loss)
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.3)
+    for _ in range(200):
+        optimiser.zero_grad()
+        cost: Tensor = loss()
+        cost.backward()
+        optimiser.step()
+    return float(loss().detach())
