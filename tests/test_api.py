@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import resource
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,7 @@ from tiny import LABELS, SETTINGS, train_once
 import moodal
 from moodal import api, config
 from moodal.data import manifest
-from moodal.errors import CapacityError, ConfigError, DataError
+from moodal.errors import ConfigError, DataError
 from moodal.types import Prediction, Rejection
 
 TEXTS = "id,text,label\n1,这部电影很精彩,good\n2,an awful day,bad\n3,okay,fair\n"
@@ -97,7 +94,7 @@ def test_a_file_of_answers_stands_only_once_it_is_whole(
     content[4 : len(content) // 2] = bytes(len(content) // 2 - 4)
     file.write_bytes(content)
     out.write_text("before", encoding="utf-8")
-    with pytest.raises(DataError, match=r"in\.parquet: cannot be read as Parquet"):
+    with pytest.raises(DataError, match=r"in\.parquet: cannot be read"):
         api.predict_file(file, model=model, out=out)
     assert out.read_text(encoding="utf-8") == "before"
     assert names(tmp_path) == ["in.parquet", "out.jsonl"]
@@ -107,25 +104,6 @@ def write_parquet(path: Path, texts: list[str]) -> None:
     with duckdb.connect() as connection:
         connection.execute("CREATE TABLE rows AS SELECT unnest(?) AS text", [texts])
         connection.execute(f"COPY rows TO '{path}' (FORMAT parquet)")
-
-
-@contextmanager
-def at_most(size_bytes: int) -> Iterator[None]:
-    """No file may grow beyond this: what a full disk does, without one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def test_a_full_disk_leaves_no_half_of_an_answer(
-    model: moodal.Model, file: Path, tmp_path: Path
-) -> None:
-    with at_most(100), pytest.raises(CapacityError, match=r"out\.jsonl: cannot be written"):
-        api.predict_file(file, model=model, out=tmp_path / "out.jsonl")
-    assert names(tmp_path) == ["texts.csv"]
 
 
 def test_where_answers_cannot_go_is_said_before_any_work(
@@ -199,14 +177,6 @@ def test_a_model_may_be_written_to_the_folder_that_one_stands_in(
     monkeypatch.chdir(tmp_path)
     assert moodal.load("here").info.labels == ("a", "b")
     assert names(tmp_path) == ["here", "train.jsonl"]
-
-
-def test_a_full_disk_while_training_leaves_nothing_behind(tmp_path: Path) -> None:
-    train = numbers(tmp_path, "train.jsonl")
-    with at_most(500), pytest.raises(CapacityError, match="cannot be written") as caught:
-        api.train(train, valid=train, out=tmp_path / "model", settings=QUICK)
-    assert str(tmp_path / "model") in str(caught.value)
-    assert names(tmp_path) == ["train.jsonl"]
 
 
 def test_a_folder_of_something_else_is_refused_before_training(tmp_path: Path) -> None:

@@ -197,6 +197,15 @@ def test_a_rename_that_fails_puts_the_old_bundle_back(tmp_path: Path, info: Info
     assert names(tmp_path) == ["model"]
 
 
+def test_what_a_killed_save_left_is_gone_once_a_new_bundle_stands(
+    tmp_path: Path, info: Info
+) -> None:
+    """Killed between the two renames: the old bundle is kept aside, and none stands."""
+    bundle.save(tmp_path / ".model.old", info, {"one": b"old"})
+    bundle.save(tmp_path / "model", info, {"one": b"new"})
+    assert names(tmp_path) == ["model"]
+
+
 # ---- when writing fails ------------------------------------------------------------------------
 
 
@@ -239,6 +248,14 @@ def test_a_failed_save_leaves_nothing_behind(
 def test_a_name_too_long_for_the_disk_is_said_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(CapacityError, match="File name too long"):
         bundle.check_target(tmp_path / ("m" * 300))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+def test_what_a_disk_answers_becomes_a_sentence(tmp_path: Path, number: int) -> None:
+    reason = os.strerror(number)
+    with pytest.raises(CapacityError) as caught, bundle.writing(tmp_path / "out"):
+        raise OSError(number, reason)
+    assert str(caught.value).startswith(f"{tmp_path / 'out'}: cannot be written ({reason})")
 
 
 def test_only_what_a_disk_answers_becomes_a_sentence(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ STAGES = ("data", "preprocess", "model", "training", "evaluation", "bundle", "cl
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
-_SETTING = re.compile(r"^\| `([a-z_*]+(?:\.[a-z_0-9]+)?)` \| ([^|]+) \|", re.MULTILINE)
+_TABLE = re.compile(r"^\| setting \| default \|.*\n((?:\|.*\n)+)", re.MULTILINE)
+_ROW = re.compile(r"^\| `([^`]+)` \| ([^|]+) \|", re.MULTILINE)
 
 
 def prose(page: Path) -> str:
@@ -47,13 +48,12 @@ def defaults() -> dict[str, Any]:
 
 
 def documented() -> list[tuple[str, Any]]:
-    """(setting, default) of every table row; `*_encoder` stands for the three of them."""
+    """(setting, default) of every table of settings; `*_encoder` stands for the three of them."""
     rows: list[tuple[str, Any]] = []
     for page in DOCS.glob("*.md"):
-        for name, cell in _SETTING.findall(prose(page)):
-            value = yaml.safe_load(cell.strip().strip("`"))
+        for name, cell in _ROW.findall("".join(_TABLE.findall(prose(page)))):
             parts = ("text", "image", "audio") if name.startswith("*") else ("",)
-            rows += [(name.replace("*", part), value) for part in parts]
+            rows += [(name.replace("*", part), yaml.safe_load(cell)) for part in parts]
     return rows
 
 

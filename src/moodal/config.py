@@ -50,7 +50,7 @@ class Text(Stage):
     """A piece seen in fewer training texts is dropped."""
     word_ngrams: Count = 2
     """Longest run of words that is a piece of its own; 1 = single words only."""
-    char_ngrams: Annotated[int, Field(ge=0)] = 3
+    char_ngrams: Annotated[int, Field(ge=0)] = 4
     """Longest run of characters inside a word that is a piece (an unknown word still means
     something); 0 = none. The shortest is 3 for Latin words, 1 for Chinese."""
     pieces: Count = 16
@@ -217,7 +217,7 @@ class Run(Stage):
     text: Text = Text()
     image: Image = Image()
     audio: Audio = Audio()
-    text_encoder: Encoder = Encoder()
+    text_encoder: Encoder = Encoder(dropout=0.5)
     image_encoder: Encoder = Encoder()
     audio_encoder: Encoder = Encoder()
     fusion: Fusion = Fusion()

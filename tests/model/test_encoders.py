@@ -165,11 +165,12 @@ def test_the_exported_graph_answers_alike_at_any_size(case: Case) -> None:
         torch.testing.assert_close(torch.from_numpy(y), expected.x, atol=1e-4, rtol=0)
 
 
-def test_a_position_is_the_mean_of_its_pieces() -> None:
-    vectors = torch.tensor([[9.0], [1.0], [4.0]])
-    stem = Tokens(3, 1, vectors=vectors)
-    x, _ = stem(Seq(torch.tensor([[[1, 2, 0], [2, 0, 0], [0, 0, 0]]]), lengths(3)))
-    assert x.flatten().tolist() == [2.5, 4, 0]
+def test_a_position_is_the_weighted_sum_of_its_pieces_by_the_root_of_their_places() -> None:
+    vectors, weights = torch.tensor([[9.0], [1.0], [4.0]]), torch.tensor([7.0, 2.0, 0.5])
+    stem = Tokens(3, 1, weights=weights, vectors=vectors)
+    pieces = torch.tensor([[[1, 2, 0, 0], [2, 0, 0, 0], [0, 0, 0, 0]]])
+    x, _ = stem(Seq(pieces, lengths(3)))
+    assert x.flatten().tolist() == [(2 * 1 + 0.5 * 4) / 2, 0.5 * 4 / 2, 0]
 
 
 def test_given_vectors_of_another_width_are_brought_to_it() -> None:

@@ -71,6 +71,17 @@ def test_contributions_add_up_to_the_probability_less_the_prior(model: Model, se
     assert sum(answer.contributions.values()) == pytest.approx(answer.confidence - prior, abs=1e-9)
 
 
+def test_a_hidden_modality_is_an_absent_one(model: Model) -> None:
+    whole = {"text": TEXT, "image": PICTURE, "audio": SOUND}
+    (outputs,) = model.outputs([whole])
+    assert not isinstance(outputs, Rejection)
+    assert len(outputs.scores) == 7
+    for subset, scores in outputs.scores.items():
+        (alone,) = model.predict_many([{m: whole[m] for m in subset}])
+        assert isinstance(alone, Prediction)
+        assert scores == pytest.approx(list(alone.probabilities.values()), abs=1e-5)
+
+
 def test_a_record_among_others_is_answered_as_if_alone(model: Model, records: list[Record]) -> None:
     alone = [next(model.predict_many([record])) for record in records]
     for size in (5, len(records)):

@@ -64,7 +64,11 @@ def build(
     settings = survey.settings(Run(image=config.Image(size=16)), "a.csv")
     decoder = Decoder(batch.build(settings, known), settings, folder)
     task = TASKS[LABELLED]
-    return examples.build(records, task=task, labels=labels, decoder=decoder, name="a.csv"), decoder
+    try:
+        found = examples.build(records, task=task, labels=labels, decoder=decoder, name="a.csv")
+    finally:
+        decoder.close()
+    return found, decoder
 
 
 def test_every_row_is_used_counted_or_named(tmp_path: Path) -> None:
@@ -120,5 +124,3 @@ def test_media_are_decoded_once_and_lie_in_a_mapped_file(tmp_path: Path) -> None
     for modality, column in first.arrays.items():
         for a, b in zip(column, again.arrays[modality], strict=True):
             assert (a is None and b is None) or np.array_equal(a, b)  # type: ignore[arg-type]
-    decoder.close()
-    second.close()

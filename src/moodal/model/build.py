@@ -32,11 +32,11 @@ AUTO: dict[Kind, str] = {"tokens": "bag", "picture": "cnn", "frames": "cnn", "ve
 class Measured:
     """What the training part says of the inputs and the answer.
 
-    n_pieces: rows of the embedding. vectors: (n_pieces, n) word vectors to start from, or None.
+    piece_weights: (n_pieces,), one for each row of the embedding. vectors: (n_pieces, n) word vectors to start from, or None.
     means, stds: modality -> (D,) of frames and vectors. bias: (C,), scale: see Task.start.
     """
 
-    n_pieces: int
+    piece_weights: Array | None
     vectors: Array | None
     means: Mapping[Modality, Array]
     stds: Mapping[Modality, Array]
@@ -97,8 +97,10 @@ def _encoder(
     )
     module: nn.Module
     if kind == "tokens":
+        assert measured.piece_weights is not None, "whoever reads text has measured its pieces"
+        weights = torch.as_tensor(measured.piece_weights, dtype=torch.float32)
         vectors = None if measured.vectors is None else torch.as_tensor(measured.vectors)
-        module = registry[name](measured.n_pieces, spec, vectors=vectors)
+        module = registry[name](len(weights), spec, weights=weights, vectors=vectors)
     elif kind == "picture":
         module = registry[name](spec)
     else:

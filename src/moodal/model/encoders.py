@@ -11,6 +11,7 @@ one position, F frequency bands or picture columns, N channels of a plane.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -48,45 +49,60 @@ class Spec:
 
 
 class Tokens(nn.Module):
-    """Piece ids (B, S, K), 0 = no piece -> (B, S, W): the sum of each position's piece vectors
-    / the root of their number.
+    """Piece ids (B, S, K), 0 = none -> (B, S, W): a position's weighted sum of vectors / sqrt(K).
 
-    vectors: (vocabulary, n) to start from, e.g. word vectors; None = drawn at random.
-    Source: Bojanowski et al. 2017, section 3.2 (a word is the sum of its n-grams), scaled so
-    that a word of many pieces is no louder than one of few.
+    weights: (vocabulary,) of the pieces, e.g. inverse document frequency; None = all 1.
+    vectors: (vocabulary, n) to start from, e.g. word vectors; None = drawn near 0, so that a piece
+    seen once or twice says little until it has learned something.
+    Source: Bojanowski et al. 2017, section 3.2 (a word is the sum of its n-grams); the weights:
+    Spärck Jones, A statistical interpretation of term specificity (1972).
     """
 
+    weights: Tensor
+
     def __init__(
-        self, vocabulary: int, width: int, *, dropout: float = 0.0, vectors: Tensor | None = None
+        self,
+        vocabulary: int,
+        width: int,
+        *,
+        dropout: float = 0.0,
+        weights: Tensor | None = None,
+        vectors: Tensor | None = None,
     ) -> None:
         super().__init__()
         n = width if vectors is None else vectors.shape[1]
         self.embedding = nn.Embedding(vocabulary, n, padding_idx=0)
         with torch.no_grad():
             if vectors is None:
-                self.embedding.weight.normal_(std=0.1)
+                self.embedding.weight.normal_(std=0.02)
             else:
                 self.embedding.weight.copy_(vectors)
             self.embedding.weight[0] = 0
+        self.register_buffer("weights", torch.ones(vocabulary) if weights is None else weights)
         self.resize = nn.Identity() if n == width else nn.Linear(n, width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
         pieces, mask = hide(source)
-        count = (pieces > 0).sum(2, keepdim=True).clamp(min=1)
-        x = self._sum(pieces) / count.to(self.embedding.weight.dtype).sqrt()
+        x = self._sum(pieces) / math.sqrt(pieces.shape[2])
         return hide(Seq(self.dropout(self.resize(x)), mask))
 
     def _sum(self, pieces: Tensor) -> Tensor:
         """(B, S, K) -> (B, S, n)."""
-        if torch.jit.is_tracing():  # embedding_bag, three times as fast to train, has no ONNX form
-            total: Tensor = self.embedding(pieces).sum(2)
-            return total
+        if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+            # embedding_bag, three times as fast to train, has no ONNX form.
+            heard: Tensor = self.embedding(pieces) * self.weights[pieces].unsqueeze(3)
+            return heard.sum(2)
         n_rows, n_positions, _ = pieces.shape
-        flat = nn.functional.embedding_bag(
-            pieces.flatten(0, 1), self.embedding.weight, mode="sum", padding_idx=0
+        flat = pieces.flatten(0, 1)
+        total = nn.functional.embedding_bag(
+            flat,
+            self.embedding.weight,
+            mode="sum",
+            per_sample_weights=self.weights[flat],
+            padding_idx=0,
         )
-        return flat.view(n_rows, n_positions, -1)
+        return total.view(n_rows, n_positions, -1)
 
 
 class Standardise(nn.Module):
@@ -308,10 +324,15 @@ def _transformer(spec: Spec) -> nn.Module:
 
 
 def _text(
-    body: Body, vocabulary: int, spec: Spec, *, vectors: Tensor | None = None
+    body: Body,
+    vocabulary: int,
+    spec: Spec,
+    *,
+    weights: Tensor | None = None,
+    vectors: Tensor | None = None,
 ) -> nn.Sequential:
     """Seq(x (B, S, K) int64, mask) -> Seq (B, S, D)."""
-    stem = Tokens(vocabulary, spec.width, dropout=spec.dropout, vectors=vectors)
+    stem = Tokens(vocabulary, spec.width, dropout=spec.dropout, weights=weights, vectors=vectors)
     return nn.Sequential(stem, body(spec), Project(spec.width, spec.out, dropout=spec.dropout))
 
 
@@ -387,7 +408,7 @@ TEXT: dict[str, TextBuilder] = {
     "lstm": partial(_text, _lstm),
     "transformer": partial(_text, _transformer),
 }
-"""kind -> (vocabulary, spec, *, vectors=None) -> encoder."""
+"""kind -> (vocabulary, spec, *, weights=None, vectors=None) -> encoder."""
 
 IMAGE: dict[str, Callable[[Spec], nn.Sequential]] = {"cnn": _picture}
 """kind -> (spec) -> encoder."""

@@ -24,6 +24,9 @@ from moodal.types import MODALITIES, Modality, Record, Rejection
 
 Array = NDArray[Any]
 
+FRESH_BYTES = 1 << 28
+"""Decoded media kept in memory before they are read back from the mapped file."""
+
 
 @dataclass(slots=True)
 class Survey:
@@ -117,6 +120,8 @@ class Decoder:
         self._caches = {
             m: Cache(folder, keys[given.kind]) for m, given in inputs.items() if given.kind in keys
         }
+        self._fresh: list[tuple[dict[Modality, Array], Modality, bytes]] = []
+        self._fresh_bytes = 0
 
     @property
     def n_decoded(self) -> int:
@@ -128,17 +133,36 @@ class Decoder:
         present = [m for m in record.modalities if m in self._inputs]
         if not present:
             raise RecordError(f"has none of {', '.join(self._inputs)}; fill one of them in")
-        return {m: self._array(m, getattr(record, m)) for m in present}
+        row: dict[Modality, Array] = {}
+        for modality in present:
+            self._add(row, modality, getattr(record, modality))
+        if self._fresh_bytes > FRESH_BYTES:
+            self.settle()
+        return row
 
-    def _array(self, modality: Modality, value: Any) -> Array:
+    def settle(self) -> None:
+        """Let go of what was just decoded: the mapped file holds it and costs no memory."""
+        for row, modality, key in self._fresh:
+            if (mapped := self._caches[modality].get(key)) is not None:
+                row[modality] = mapped
+        self._fresh, self._fresh_bytes = [], 0
+
+    def _add(self, row: dict[Modality, Array], modality: Modality, value: Any) -> None:
         given = self._inputs[modality]
         if modality not in self._caches or batch.kind_of(modality, value) != given.kind:
-            return batch.decode(modality, value, given)
+            row[modality] = batch.decode(modality, value, given)
+            return
         try:
             key = content_key(value)
         except RecordError as error:
             raise RecordError(error.reason, field=modality) from error
-        return self._caches[modality].get_or_make(key, lambda: batch.decode(modality, value, given))
+        cache = self._caches[modality]
+        n_before = cache.decoded
+        array = cache.get_or_make(key, lambda: batch.decode(modality, value, given))
+        row[modality] = array
+        if cache.decoded > n_before:
+            self._fresh.append((row, modality, key))
+            self._fresh_bytes += array.nbytes
 
     def close(self) -> None:
         for cache in self._caches.values():
@@ -171,11 +195,14 @@ def build(
             except RecordError as error:
                 rejected.append(error.rejection(record.id, record.source))
     if not rows:
-        first = f"; the first was rejected because {rejected[0].field}: {rejected[0].reason}"
+        why = "; fill the label column or name it with --label"
+        if rejected:
+            why = f"; the first was rejected because {rejected[0].field}: {rejected[0].reason}"
         raise DataError(
-            f"{name}: no row can be used ({len(rejected)} rejected, {n_unlabelled} without a label)"
-            + (first if rejected else "; fill the label column or name it with --label")
+            f"{name}: no row can be used ({len(rejected)} rejected, {n_unlabelled} without a "
+            f"label){why}"
         )
+    decoder.settle()
     modalities = [m for m in MODALITIES if any(m in row for row in rows)]
     arrays = {m: [row.get(m) for row in rows] for m in modalities}
     return Examples(np.array(codes, np.float64), arrays, tuple(rejected), n_unlabelled)

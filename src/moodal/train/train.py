@@ -149,13 +149,30 @@ def _measure(parts: Parts, run: Run) -> Measured:
         if kind in ("frames", "vectors")
     }
     return Measured(
-        n_pieces=len(parts.vocabulary) if parts.vocabulary else 0,
+        piece_weights=_piece_weights(parts),
         vectors=_vectors(parts, run),
         means={m: mean for m, (mean, _) in figures.items()},
         stds={m: std for m, (_, std) in figures.items()},
         bias=bias,
         scale=scale,
     )
+
+
+def _piece_weights(parts: Parts) -> Array | None:
+    """(n_pieces,) inverse document frequency over the training texts, of mean square 1 over all
+    occurrences: common words and n-grams are heard less.
+
+    Source: Spärck Jones (1972), smoothed as if one more text held every piece.
+    """
+    if parts.vocabulary is None:
+        return None
+    texts = [pieces for pieces in parts.train.arrays["text"] if pieces is not None]
+    n_texts = np.zeros(len(parts.vocabulary))
+    for pieces in texts:
+        n_texts[np.unique(pieces)] += 1
+    weights = np.log((1 + len(texts)) / (1 + n_texts)) + 1.0
+    scale = np.sqrt((n_texts * weights**2).sum() / n_texts.sum())
+    return np.asarray(weights / scale)
 
 
 def _mean_and_std(column: list[Array | None], given: batch.Input) -> tuple[Array, Array]:
