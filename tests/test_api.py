@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tiny import LABELS, SETTINGS, train_once
 import moodal
 from moodal import api, config
 from moodal.data import manifest
-from moodal.errors import ConfigError, DataError
+from moodal.errors import ConfigError, DataError, ModelError
 from moodal.types import Prediction, Rejection
 
 TEXTS = "id,text,label\n1,这部电影很精彩,good\n2,an awful day,bad\n3,okay,fair\n"
@@ -230,6 +231,49 @@ def test_a_model_remembers_the_columns_it_was_trained_with(tmp_path: Path) -> No
     plain = tmp_path / "plain.csv"
     plain.write_text("text\ngood\n", encoding="utf-8")
     assert api.predict_file(plain, model=model, out=out) == {"predicted": 1, "rejected": 0}
+
+
+# ---- models that are not whole -------------------------------------------------------------------
+
+
+def change_a_graph(folder: Path) -> None:
+    with (folder / "text.onnx").open("r+b") as file:
+        file.seek(100)
+        file.write(b"?")
+
+
+def raise_the_format(folder: Path) -> None:
+    values = json.loads((folder / "bundle.json").read_bytes()) | {"format": 99}
+    (folder / "bundle.json").write_text(json.dumps(values), encoding="utf-8")
+
+
+def empty_the_info(folder: Path) -> None:
+    (folder / "bundle.json").write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (change_a_graph, r"text\.onnx: has changed since it was saved .* copy the model again"),
+        (raise_the_format, r"bundle\.json: has format 99, .* reads 1; use the version that wrote"),
+        (empty_the_info, r"bundle\.json: is damaged .*; copy the model again"),
+        (shutil.rmtree, r"model: is not a model, it has no bundle\.json"),
+    ],
+)
+def test_a_model_that_is_not_whole_answers_nothing(
+    harm: Callable[[Path], None], said: str, file: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(train_once(), tmp_path / "model")
+    harm(folder)
+    before = names(tmp_path)
+    for act in (
+        lambda: api.predict_file(file, model=folder, out=tmp_path / "out"),
+        lambda: api.evaluate(file, model=folder, out=tmp_path / "out"),
+        lambda: api.load(folder).predict(text="good"),
+    ):
+        with pytest.raises(ModelError, match=said):
+            act()
+    assert names(tmp_path) == before
 
 
 # ---- load, check -------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """What people hand in by mistake: named by file, row and field, counted, and never fatal for a row.
 
-Rows first (rejected wherever they are read), then files that are wrong as a whole, then models,
-then disks.
+Rows first (rejected wherever they are read), then files that are wrong as a whole, then disks.
+Models that are not whole are in test_bundle.py and test_api.py.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from PIL import Image
 from tiny import COLUMNS, SETTINGS, train_once
 
 from moodal import api
-from moodal.errors import CapacityError, DataError, ModelError
+from moodal.errors import CapacityError, DataError
 
 QUICK = (*SETTINGS, "train.epochs=1")
 
@@ -335,50 +335,6 @@ def test_a_validation_file_without_a_known_label_says_why(tmp_path: Path) -> Non
     assert said.startswith("valid.csv: no row can be used (2 rejected, 0 without a label)")
     assert "label: the label 'superb' is none of the training labels (bad, good)" in said
     assert names(tmp_path) == ["train.csv", "valid.csv"]
-
-
-# ---- models ------------------------------------------------------------------------------------
-
-
-def change_a_graph(folder: Path) -> None:
-    with (folder / "text.onnx").open("r+b") as file:
-        file.seek(100)
-        file.write(b"?")
-
-
-def raise_the_format(folder: Path) -> None:
-    values = json.loads((folder / "bundle.json").read_bytes()) | {"format": 99}
-    (folder / "bundle.json").write_text(json.dumps(values), encoding="utf-8")
-
-
-def empty_the_info(folder: Path) -> None:
-    (folder / "bundle.json").write_bytes(b"")
-
-
-@pytest.mark.parametrize(
-    ("harm", "said"),
-    [
-        (change_a_graph, r"text\.onnx: has changed since it was saved .* copy the model again"),
-        (raise_the_format, r"bundle\.json: has format 99, .* reads 1; use the version that wrote"),
-        (empty_the_info, r"bundle\.json: is damaged .*; copy the model again"),
-        (shutil.rmtree, r"model: is not a model, it has no bundle\.json"),
-    ],
-)
-def test_a_model_that_is_not_whole_answers_nothing(
-    harm: Callable[[Path], None], said: str, tmp_path: Path
-) -> None:
-    folder = shutil.copytree(train_once(), tmp_path / "model")
-    harm(folder)
-    rows = written(tmp_path / "rows.csv", [{**GOOD, "label": "good"}] * 3)
-    before = names(tmp_path)
-    for act in (
-        lambda: api.predict_file(rows, model=folder, out=tmp_path / "out"),
-        lambda: api.evaluate(rows, model=folder, out=tmp_path / "out"),
-        lambda: api.load(folder).predict(text="good"),
-    ):
-        with pytest.raises(ModelError, match=said):
-            act()
-    assert names(tmp_path) == before
 
 
 # ---- disks -------------------------------------------------------------------------------------

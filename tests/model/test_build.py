@@ -45,7 +45,9 @@ def network(
     given = Settings(kinds, {}, run.text, run.image, run.audio)
     figures = np.linspace(-1, 1, F), np.linspace(1, 2, F)
     means, stds = ({m: f for m, k in kinds.items() if k in ("frames", "vectors")} for f in figures)
-    measured = Measured(N_PIECES, vectors, means, stds, np.arange(n_outputs), 2.5)
+    measured = Measured(
+        np.ones(N_PIECES, np.float32), vectors, means, stds, np.arange(n_outputs), 2.5
+    )
     return build.network(run, given, measured)
 
 

@@ -64,7 +64,7 @@ def make_job(tmp_path: Path) -> MakeJob:
         bias, scale = TASKS[task].start(train.codes, max(1, len(labels)))
         figures = {m: np.zeros(D) for m in SETTINGS.kinds}, {m: np.ones(D) for m in SETTINGS.kinds}
         torch.manual_seed(settings.seed)
-        measured = build.Measured(0, None, *figures, bias, scale)
+        measured = build.Measured(None, None, *figures, bias, scale)
         network = build.network(Run.model_validate(RUN), SETTINGS, measured)
         inputs = batch.build(SETTINGS, None)
         cost = objectives.Cost(None, settings.label_smoothing, scale)

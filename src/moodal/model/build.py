@@ -32,7 +32,8 @@ AUTO: dict[Kind, str] = {"tokens": "bag", "picture": "cnn", "frames": "cnn", "ve
 class Measured:
     """What the training part says of the inputs and the answer.
 
-    piece_weights: (n_pieces,), one for each row of the embedding. vectors: (n_pieces, n) word vectors to start from, or None.
+    piece_weights: (n_pieces,), one for each row of the embedding; None without text.
+    vectors: (n_pieces, n) word vectors to start from, or None.
     means, stds: modality -> (D,) of frames and vectors. bias: (C,), scale: see Task.start.
     """
 

@@ -1,0 +1,69 @@
+"""The graphs: their names, their free axes, and that they run on their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from moodal.export import onnx
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def network(exported: Make) -> Any:
+    return exported("text_encoder.kind=bag")[0]
+
+
+def open_graph(content: bytes) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+
+
+def names(values: Any) -> list[str]:
+    return [value.name for value in values]
+
+
+def test_an_encoder_takes_a_sequence_and_gives_one(network: Any, drawn: Make) -> None:
+    inputs = drawn(network, {"text": "tokens", "image": "picture", "audio": "frames"})
+    for modality in network.modalities:
+        x, mask = inputs[modality]
+        mask[:, 0] = True
+        graph = open_graph(onnx.encoder(network, modality, inputs[modality]))
+        assert names(graph.get_inputs()) == ["x", "mask"]
+        assert names(graph.get_outputs()) == ["encoding", "encoding_mask"]
+        encoding, shown = graph.run(None, {"x": x[:3].numpy(), "mask": mask[:3].numpy()})
+        assert encoding.shape[0] == 3
+        assert encoding.shape[2] == network.width
+        assert shown.shape == encoding.shape[:2]
+        assert shown.dtype == np.bool_
+
+
+def test_the_head_takes_each_modality_at_a_length_of_its_own(network: Any) -> None:
+    graph = open_graph(onnx.head(network))
+    expected = [f"{m}_{part}" for m in ("text", "image", "audio") for part in ("x", "mask")]
+    assert names(graph.get_inputs()) == expected
+    assert names(graph.get_outputs()) == ["scores"]
+    rng = np.random.default_rng(0)
+    feeds = {}
+    for modality, length in (("text", 1), ("image", 11), ("audio", 4)):
+        feeds[f"{modality}_x"] = rng.normal(size=(7, length, network.width)).astype(np.float32)
+        feeds[f"{modality}_mask"] = np.ones((7, length), np.bool_)
+    assert graph.run(None, feeds)[0].shape == (7, 3)
+
+
+def test_exporting_changes_no_weight_and_gives_the_same_file_twice(
+    network: Any, drawn: Make
+) -> None:
+    before = {name: t.clone() for name, t in network.state_dict().items()}
+    onnx.head(network)
+    onnx.encoder(
+        network,
+        "text",
+        drawn(network, {"text": "tokens", "image": "picture", "audio": "frames"})["text"],
+    )
+    assert all((before[name] == t).all() for name, t in network.state_dict().items())
+    assert onnx.head(network) == onnx.head(network), "the same network, the same file"
