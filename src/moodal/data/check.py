@@ -75,7 +75,7 @@ def check(
                     tally.add(found, number, file)
             return _report(tally, [path, *against])
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise CapacityError(
             "the disk for temporary files is full; free some space, or point TMPDIR at a larger one"

@@ -75,7 +75,7 @@ def _replacing(outs: Sequence[Path]) -> Iterator[list[Path]]:
         for part, out in zip(temporary, outs, strict=True):
             part.replace(out)
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         what = "the disk is full; free some space" if full else error.strerror
         raise CapacityError(f"{outs[0].parent}: cannot be written: {what}") from error
     finally:

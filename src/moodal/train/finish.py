@@ -32,6 +32,8 @@ from moodal.types import Modality, Record, Seq, Subset
 Array = NDArray[Any]
 
 PARITY_BATCHES = 4
+MAX_REJECTIONS = 100
+"""Named in the bundle; all are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,11 @@ def _reference(parts: Parts) -> dict[str, Any]:
 def _info(parts: Parts, network: Network, origin: Origin, *, name: str) -> bundle.Info:
     prior = parts.task.prior(parts.train.codes, parts.task.n_outputs(parts.labels))
     data = {
-        part: {"sha256": origin.hashes[part], **counted.counts()}
+        part: {
+            "sha256": origin.hashes[part],
+            **counted.counts(),
+            "rejections": [rejected.to_dict() for rejected in counted.rejected[:MAX_REJECTIONS]],
+        }
         for part, counted in (("train", parts.train), ("valid", parts.valid))
     }
     return bundle.Info(

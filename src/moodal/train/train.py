@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from moodal import bundle
 from moodal.config import Run
 from moodal.data import manifest
-from moodal.errors import ConfigError, DataError
+from moodal.errors import ConfigError, DataError, DataError
 from moodal.model import build
 from moodal.model.build import Measured
 from moodal.model.model import Network
@@ -98,7 +98,10 @@ def _read(file: Path, valid: Path, run: Run) -> Parts:
     texts = survey.watch(manifest.read(file, run.columns))
     first = next(texts, None)
     known = None if first is None else vocabulary.fit(chain([first], texts), run.text)
-    labels = task.fit_codec(survey.targets)
+    try:
+        labels = task.fit_codec(survey.targets)
+    except DataError as error:
+        raise DataError(f"{file.name}: {error}") from error
     settings = survey.settings(run, file.name)
     inputs = batch.build(settings, known)
     decoder = Decoder(inputs, settings, run.cache or default_folder())
