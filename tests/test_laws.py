@@ -58,11 +58,12 @@ def media(label: str = "good", seed: int = 0) -> dict[str, Any]:
 
 def mixed() -> list[Record]:
     """Every subset, of several labels and lengths."""
-    whole = [media(tiny.LABELS[i % 3], i) for i in range(2 * len(SUBSETS))]
-    return [
-        Record(str(i), **{m: given[m] for m in SUBSETS[i % len(SUBSETS)]})
-        for i, given in enumerate(whole)
-    ]
+    records = []
+    for i in range(2 * len(SUBSETS)):
+        given = media(tiny.LABELS[i % 3], i)
+        shown: dict[str, Any] = {m: given[m] for m in SUBSETS[i % len(SUBSETS)]}
+        records.append(Record(str(i), **shown))
+    return records
 
 
 def raw(outputs: Any) -> dict[Subset, np.ndarray[Any, Any]]:
@@ -124,7 +125,7 @@ def test_what_hides_under_a_false_mask_cannot_change_an_encoding_or_an_answer(
 
 def test_a_missing_modality_is_not_a_modality_of_zeros(model: Model) -> None:
     given = media()
-    silent = {
+    silent: dict[str, Any] = {
         "image": tiny.png(np.zeros((24, 24, 3), np.uint8)),
         "audio": tiny.wav(np.zeros(4800, np.float32)),
     }

@@ -75,7 +75,9 @@ def toy(folder: Path, rows: int, seed: int, as_json: bool) -> None:
 
 @data.command()
 @click.argument("file", type=_PATH)
-@click.option("--against", multiple=True, type=_PATH, help="Another part, to look for leaks.")
+@click.option(
+    "--against", multiple=True, type=_PATH, help="Another part, to look for leaks; may be repeated."
+)
 @click.option("--fix", type=_PATH, help="Write the manifest without the rejected rows.")
 @_columns_option
 @_json_option

@@ -126,13 +126,24 @@ def test_languages_come_from_the_column_or_else_the_script(labelled: Any) -> Non
 
 
 def test_groups_are_scored_and_drawn_whole(labelled: Any) -> None:
-    right = [text(BAD, "bad", group="ann")] * 20
-    wrong = [text(BAD, "good", group="bob")] * 20
+    right = [text(BAD, "bad", group=f"ann{i}") for i in range(5)] * 20
+    wrong = [text(BAD, "good", group=f"bob{i}") for i in range(5)] * 20
     report = evaluate(labelled, right + wrong, bootstrap=200).to_dict()
-    assert {k: v["accuracy"] for k, v in report["groups"].items()} == {"ann": 1.0, "bob": 0.0}
+    assert report["groups"]["ann0"]["accuracy"] == 1.0
+    assert report["groups"]["bob4"]["accuracy"] == 0.0
     assert report["bootstrap"]["drawn"] == "groups"
-    # Two groups drawn: both bounds are reached, as no drawing of 40 rows ever would.
-    assert report["intervals"]["accuracy"] == [0.0, 1.0]
+    # Ten groups drawn: bounds as wide as no drawing of 200 rows ever has.
+    low, high = report["intervals"]["accuracy"]
+    assert low <= 0.3
+    assert high >= 0.7
+
+
+def test_too_few_groups_to_draw_are_drawn_by_row(labelled: Any) -> None:
+    right = [text(BAD, "bad", group="ann")] * 100
+    wrong = [text(BAD, "good", group="bob")] * 100
+    report = evaluate(labelled, right + wrong, bootstrap=200).to_dict()
+    assert report["bootstrap"]["drawn"] == "rows"
+    assert report["intervals"]["accuracy"][0] > 0.3
 
 
 def test_rows_without_a_group_are_drawn_one_by_one(labelled: Any) -> None:

@@ -69,8 +69,8 @@ def make(*settings: str, kinds: dict[Modality, Kind] = KINDS, scale: float = 2.0
     network = build.network(run, given, measured)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_mean, -0.5, 0.5)
-            nn.init.uniform_(module.running_var, 0.5, 2.0)
+            module.running_mean = torch.rand(module.num_features) - 0.5
+            module.running_var = torch.rand(module.num_features) + 0.5
     for parameter in network.answer.parameters():
         if parameter.ndim > 1:
             nn.init.normal_(parameter, std=0.5)

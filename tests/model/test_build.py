@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 
 from moodal import config
-from moodal.config import Run
 from moodal.errors import ConfigError
 from moodal.model import build
 from moodal.model.build import AUTO, REGISTRIES, Measured
@@ -102,12 +101,8 @@ def test_every_fusion_and_head_are_built_by_their_names_and_answer(kind: str, he
 
 
 def test_the_settings_of_the_configuration_know_the_same_names() -> None:
-    assert set(FUSIONS) == set(
-        Run.model_fields["fusion"].annotation.model_fields["kind"].annotation.__args__
-    )  # type: ignore[union-attr]
-    assert set(HEADS) == set(
-        Run.model_fields["head"].annotation.model_fields["kind"].annotation.__args__
-    )  # type: ignore[union-attr]
+    assert set(FUSIONS) == set(get_args(config.Fusion.model_fields["kind"].annotation))
+    assert set(HEADS) == set(get_args(config.Head.model_fields["kind"].annotation))
     assert set(AUTO) == set(REGISTRIES)
     assert all(AUTO[kind] in known for kind, known in REGISTRIES.items())
 

@@ -135,7 +135,7 @@ def test_each_modality_alone_is_a_linear_answer_from_its_positions() -> None:
     x, mask = inputs["text"]
     n = mask.sum(1, keepdim=True)
     summed = (2 * x * mask[..., None]).sum(1) / n.sqrt()
-    by_hand = summed @ network.answer.alone["text"].weight.T + network.bias  # type: ignore[union-attr,operator]
+    by_hand = summed @ network.answer.alone["text"].weight.T + network.bias  # type: ignore[operator]
     torch.testing.assert_close(given.auxiliary["text"], by_hand)
     assert given.present["image"].tolist() == [False, True]
     assert set(given.auxiliary) == {"text", "image"}

@@ -194,3 +194,4 @@ def test_subsets_are_all_there_small_ones_first_and_the_whole_last() -> None:
         assert set(found) == expected
         assert len(found) == len(expected)
         assert found[-1] == whole
+        assert [len(s) for s in found] == sorted(len(s) for s in found)

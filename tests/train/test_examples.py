@@ -117,7 +117,7 @@ def test_media_are_decoded_once_and_lie_in_a_mapped_file(tmp_path: Path) -> None
     n_media = first.counts()["image"] + first.counts()["audio"]
     assert decoder.n_decoded == n_media
     for modality in ("image", "audio"):
-        for array in first.arrays[modality]:  # type: ignore[index]
+        for array in first.arrays[modality]:
             assert array is None or not array.flags.owndata, "memory that the file lends"
     again, second = build(tmp_path / "cache", records, tiny.LABELS)
     assert second.n_decoded == 0

@@ -90,8 +90,7 @@ def one_step(make_job: MakeJob, **settings: Any) -> dict[str, Tensor]:
     for parameter in job.network.answer.head.parameters():
         torch.nn.init.constant_(parameter, 1.0)
     job = replace(job, train=replace(job.train, batch_size=100))
-    before = dict(job.network.named_parameters())
-    before = {name: p.detach().clone() for name, p in before.items()}
+    before = {name: p.detach().clone() for name, p in job.network.named_parameters()}
     loop.fit(job)
     return {name: p.detach() - before[name] for name, p in job.network.named_parameters()}
 
@@ -117,7 +116,9 @@ def test_a_small_gradient_is_not_clipped(make_job: MakeJob) -> None:
 
 def test_l1_and_l2_shrink_the_weights(make_job: MakeJob) -> None:
     sizes = {}
-    for name, given in {"none": {"l2": 0}, "l1": {"l2": 0, "l1": 0.05}, "l2": {"l2": 5}}.items():
+    cases: dict[str, dict[str, float]]
+    cases = {"none": {"l2": 0}, "l1": {"l2": 0, "l1": 0.05}, "l2": {"l2": 5}}
+    for name, given in cases.items():
         job = make_job(LABELLED, epochs=3, **given)
         loop.fit(job)
         parameters = [p for p in job.network.parameters() if p.ndim > 1]

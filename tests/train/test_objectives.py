@@ -90,6 +90,6 @@ def _fit(model: nn.Module, loss: object) -> float:
     for _ in range(200):
         optimiser.zero_grad()
         cost: Tensor = loss()
-        cost.backward()
+        cost.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     return float(loss().detach())

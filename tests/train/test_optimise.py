@@ -88,7 +88,7 @@ def test_l1_is_the_sum_of_absolute_weights_without_biases() -> None:
         layer.weight.copy_(torch.tensor([[1.0, -2.0], [0.5, 0.0]]))
         layer.bias.fill_(100.0)
     cost = optimise.l1(layer)
-    cost.backward()
+    cost.backward()  # type: ignore[no-untyped-call]
     assert cost.item() == pytest.approx(3.5)
     assert layer.weight.grad is not None
     assert layer.weight.grad.tolist() == [[1.0, -1.0], [1.0, 0.0]]

@@ -70,7 +70,13 @@ def check(
         with TemporaryDirectory(prefix="moodal-check-") as folder:
             tally = Tally(Path(folder), decoders or {})
             for file, manifest in enumerate((path, *against)):
-                rows = tqdm(read(manifest, columns), desc=name_of(manifest), unit=" rows", delay=2)
+                rows = tqdm(
+                    read(manifest, columns),
+                    desc=name_of(manifest),
+                    unit=" rows",
+                    delay=2,
+                    disable=None,
+                )
                 for number, found in enumerate(rows, start=1):
                     tally.add(found, number, file)
             return _report(tally, [path, *against])

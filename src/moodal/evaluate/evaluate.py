@@ -27,6 +27,8 @@ Array = NDArray[Any]
 
 MAX_GROUPS = 100
 """Groups scored one by one, the largest first; all are counted."""
+MIN_GROUPS = 10
+"""Groups that a cluster bootstrap needs: of two, only three resamples differ."""
 MAX_WORST = 12
 """Errors shown."""
 
@@ -303,8 +305,8 @@ def _units(groups: _Names) -> Array | None:
 
 
 def _clusters(units: Array | None, rows: Array) -> Array | None:
-    """The groups of these rows; None when they are all of one, and rows must be drawn."""
-    if units is None or np.ptp(units[rows]) == 0:
+    """The groups of these rows; None when they are too few, and rows must be drawn."""
+    if units is None or len(np.unique(units[rows])) < MIN_GROUPS:
         return None
     return np.asarray(units[rows])
 

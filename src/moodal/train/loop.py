@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -157,6 +158,10 @@ class _Fit:
         row = {"epoch": state.epoch + 1, "train_loss": train_loss, "valid_loss": valid_loss}
         row |= {"score": score, "seconds": seconds, "loader_share": loader_share}
         state.history.append(row)
+        tell = f"{task.goal} {score:.3f}, loss {train_loss:.3f} (validation {valid_loss:.3f})"
+        if self.accelerator.is_main_process:
+            name = f"epoch {state.epoch + 1}/{self.job.settings.epochs}"
+            tqdm.write(f"{name}: {tell}, {seconds:.0f} s", file=sys.stderr)
         sign = 1.0 if task.higher_is_better else -1.0
         if state.best_score is None or sign * score > sign * state.best_score:
             state.best_score, state.best_epoch = score, state.epoch

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from moodal import bundle
 from moodal.config import Run
 from moodal.data import manifest
-from moodal.errors import ConfigError, DataError, DataError
+from moodal.errors import ConfigError, DataError
 from moodal.model import build
 from moodal.model.build import Measured
 from moodal.model.model import Network
@@ -173,13 +173,14 @@ def _piece_weights(parts: Parts) -> Array | None:
     n_texts = np.zeros(len(parts.vocabulary))
     for pieces in texts:
         n_texts[np.unique(pieces)] += 1
+    n_texts[vocabulary.PADDING] = 0
     weights = np.log((1 + len(texts)) / (1 + n_texts)) + 1.0
     scale = np.sqrt((n_texts * weights**2).sum() / n_texts.sum())
     return np.asarray(weights / scale)
 
 
 def _mean_and_std(column: list[Array | None], given: batch.Input) -> tuple[Array, Array]:
-    """(D,), (D,) over all positions of the first MEASURED_ROWS examples that have it."""
+    """(D,), (D,) over all positions of up to 2 * MEASURED_ROWS examples, evenly picked."""
     seen = [a for a in column if a is not None]
     step = max(1, len(seen) // MEASURED_ROWS)
     total = square = np.zeros(1)
