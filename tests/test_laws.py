@@ -28,9 +28,9 @@ from moodal.preprocess.vocabulary import parse
 from moodal.runtime.predict import Model, Outputs
 from moodal.runtime.session import Sessions
 from moodal.tasks import TASKS
-from moodal.train import examples
-from moodal.train.examples import Decoder
-from moodal.train.loader import Loader
+from moodal.training import examples
+from moodal.training.examples import Decoder
+from moodal.training.loader import Loader
 from moodal.types import MODALITIES, Prediction, Record, Rejection, Seq, Subset
 
 SOURCE = Path(moodal.__file__).parent
@@ -222,7 +222,7 @@ def test_no_torch_in_the_run_time_world() -> None:
     assert {f"moodal.{name}" for name in expected} <= loaded
     assert not {name for name in loaded if name.split(".")[0] in TRAINING_WORLD}
     assert not {
-        n for n in loaded if n.startswith(("moodal.train.", "moodal.model.", "moodal.export."))
+        n for n in loaded if n.startswith(("moodal.training.", "moodal.model.", "moodal.export."))
     }
 
 

@@ -34,7 +34,7 @@ def test_another_name_is_an_attribute_error() -> None:
 
 
 VERBS = """
-import moodal.evaluate, moodal.train, moodal.evaluate.report
+import moodal.evaluation, moodal.training, moodal.evaluation.report
 import moodal
 from moodal import evaluate, load, train
 assert callable(moodal.train) and callable(train), "moodal.train is the folder of that name"
@@ -53,7 +53,7 @@ import moodal
 first = sorted(m for m in sys.modules if m.split(".")[0] == "moodal")
 moodal.MoodalError
 light = "pydantic" in sys.modules
-moodal.Model, moodal.load, moodal.evaluate, moodal.Report, moodal.Run
+moodal.Model, moodal.load, moodal.evaluation, moodal.Report, moodal.Run
 import moodal.cli
 print(json.dumps([first, light, [m for m in ("torch", "matplotlib", "av") if m in sys.modules]]))
 """

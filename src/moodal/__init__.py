@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from moodal.api import evaluate, load, train
     from moodal.config import Run
     from moodal.errors import MoodalError
-    from moodal.evaluate.result import Report
+    from moodal.evaluation.result import Report
     from moodal.runtime.predict import Model
     from moodal.types import Prediction, Record, Rejection
 
@@ -22,7 +22,7 @@ _HOMES = {
     "Prediction": "moodal.types",
     "Record": "moodal.types",
     "Rejection": "moodal.types",
-    "Report": "moodal.evaluate.result",
+    "Report": "moodal.evaluation.result",
     "Run": "moodal.config",
     "evaluate": "moodal.api",
     "load": "moodal.api",

@@ -24,7 +24,7 @@ from moodal.types import Media, Modality, Record, Rejection
 
 if TYPE_CHECKING:
     from moodal.data.findings import CheckReport
-    from moodal.evaluate.result import Report
+    from moodal.evaluation.result import Report
 
 TRAINING_PACKAGES = ("torch", "accelerate", "safetensors", "onnx")
 
@@ -57,7 +57,7 @@ def train(
     """
     run = config.load(Path(run) if isinstance(run, str) else run, settings)
     try:
-        module = import_module("moodal.train.train")
+        module = import_module("moodal.training.run")
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in TRAINING_PACKAGES:
             raise
@@ -86,8 +86,8 @@ def evaluate(
 
     Raises: DataError when no labelled row can be read; ConfigError for unknown labels.
     """
-    from moodal.evaluate import report
-    from moodal.evaluate.evaluate import evaluate as run_evaluation
+    from moodal.evaluation import report
+    from moodal.evaluation.score import evaluate as run_evaluation
 
     if not isinstance(model, Model):
         model = load(model)

@@ -170,7 +170,7 @@ def evaluate(
 ) -> None:
     """Score a model on a labelled FILE: every modality subset, language and group."""
     from moodal.api import evaluate as run_evaluation
-    from moodal.evaluate.report import table
+    from moodal.evaluation.report import table
 
     labels = [label.strip() for label in among.split(",")] if among else None
     report = run_evaluation(file, model=model, out=out, among=labels, renames=_pairs(renames))

@@ -1,6 +1,6 @@
 """The Task table, its numpy half: what a task reads, and how its scores become an answer.
 
-A task is a value. Its torch half (the losses) is moodal.train.objectives.
+A task is a value. Its torch half (the losses) is moodal.training.objectives.
 """
 
 from __future__ import annotations

@@ -20,9 +20,9 @@ import soundfile
 from PIL import Image
 
 from moodal.errors import CapacityError, DataError
-from moodal.evaluate import report as reports
-from moodal.evaluate.evaluate import evaluate
-from moodal.evaluate.result import Report
+from moodal.evaluation import report as reports
+from moodal.evaluation.score import evaluate
+from moodal.evaluation.result import Report
 from moodal.preprocess import audio
 from moodal.types import Record, Rejection
 

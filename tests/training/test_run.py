@@ -21,7 +21,7 @@ from tiny import LABELLED, NUMBERED, SETTINGS
 from moodal import api, bundle
 from moodal.errors import CapacityError, ConfigError, DataError
 from moodal.runtime.predict import Model
-from moodal.train import checkpoint
+from moodal.training import checkpoint
 
 Rows = list[dict[str, str]]
 
@@ -61,7 +61,7 @@ CHILD = """
 import json, os, signal, sys
 from pathlib import Path
 from moodal import api
-from moodal.train import objectives
+from moodal.training import objectives
 
 task, calls, given = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
 plain = objectives.LOSSES[task]["auto"]

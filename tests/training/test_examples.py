@@ -15,8 +15,8 @@ from moodal.data import manifest
 from moodal.errors import DataError
 from moodal.preprocess import batch, vocabulary
 from moodal.tasks import TASKS
-from moodal.train import examples
-from moodal.train.examples import Decoder, Examples, Survey
+from moodal.training import examples
+from moodal.training.examples import Decoder, Examples, Survey
 from moodal.types import Record, Rejection
 
 VECTOR = np.ones(3, np.float32)

@@ -16,10 +16,10 @@ from moodal.model import build
 from moodal.preprocess import batch
 from moodal.preprocess.batch import Settings
 from moodal.tasks import TASKS
-from moodal.train import objectives
-from moodal.train.examples import Examples
-from moodal.train.loader import Loader
-from moodal.train.loop import Job
+from moodal.training import objectives
+from moodal.training.examples import Examples
+from moodal.training.loader import Loader
+from moodal.training.loop import Job
 
 D = 4
 SETTINGS = Settings(

@@ -24,9 +24,9 @@ from moodal.preprocess import batch
 from moodal.runtime import calibrate
 from moodal.runtime.predict import BATCH_SIZE, Model, Outputs
 from moodal.runtime.session import Sessions
-from moodal.train import card
-from moodal.train.examples import Parts
-from moodal.train.loader import Loader
+from moodal.training import card
+from moodal.training.examples import Parts
+from moodal.training.loader import Loader
 from moodal.types import Modality, Record, Seq, Subset
 
 Array = NDArray[Any]

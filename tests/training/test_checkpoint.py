@@ -12,7 +12,7 @@ from torch import nn
 
 from moodal.config import Train
 from moodal.errors import CapacityError, ConfigError
-from moodal.train import checkpoint, optimise
+from moodal.training import checkpoint, optimise
 
 IDENTITY = {"settings": {"epochs": 3, "rates": [0.1, 0.2]}, "data": {"train": "ab"}}
 

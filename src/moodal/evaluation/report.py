@@ -16,8 +16,8 @@ import numpy as np
 from moodal import config, metrics
 from moodal.bundle import writing
 from moodal.errors import CapacityError, DataError, RecordError
-from moodal.evaluate import plots
-from moodal.evaluate.result import MAX_TEXT, Report, Scores, WorstError
+from moodal.evaluation import plots
+from moodal.evaluation.result import MAX_TEXT, Report, Scores, WorstError
 from moodal.preprocess import audio, image
 from moodal.tasks import TASKS
 from moodal.types import Media
@@ -101,7 +101,7 @@ def render(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"number": _number, "interval": _interval}
-    template = resources.files("moodal.evaluate").joinpath(TEMPLATE).read_text(encoding="utf-8")
+    template = resources.files("moodal.evaluation").joinpath(TEMPLATE).read_text(encoding="utf-8")
     goal = TASKS[report.task].goal
     return environment.from_string(template).render(
         report=report,

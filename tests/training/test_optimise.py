@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from moodal.config import Train
-from moodal.train import optimise
+from moodal.training import optimise
 
 
 def settings(**given: object) -> Train:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from moodal.bundle import subset_name
 from moodal.data.language import language
 from moodal.errors import ConfigError, DataError, RecordError
-from moodal.evaluate.result import MAX_REJECTED, Report, Scores, WorstError
+from moodal.evaluation.result import MAX_REJECTED, Report, Scores, WorstError
 from moodal.preprocess.batch import subsets
 from moodal.tasks import TASKS, Task
 from moodal.types import Record, Rejection, Subset

@@ -17,8 +17,8 @@ from torch import Tensor
 from moodal.errors import ConfigError
 from moodal.model.model import Network
 from moodal.tasks import Task
-from moodal.train import loop
-from moodal.train.loop import Job
+from moodal.training import loop
+from moodal.training.loop import Job
 
 MakeJob = Callable[..., Job]
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from moodal.preprocess import batch
 from moodal.preprocess.batch import Array, Inputs
-from moodal.train.examples import Examples
+from moodal.training.examples import Examples
 from moodal.types import Modality, Seq
 
 BUCKET_BATCHES = 50

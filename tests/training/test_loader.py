@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from moodal.preprocess.batch import Input
-from moodal.train.examples import Examples
-from moodal.train.loader import Batch, Loader
+from moodal.training.examples import Examples
+from moodal.training.loader import Batch, Loader
 
 Array = NDArray[Any]
 MODALITIES: tuple[Any, ...] = ("text", "image", "audio")

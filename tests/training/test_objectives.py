@@ -11,8 +11,8 @@ from tiny import LABELLED, NUMBERED
 from torch import Tensor, nn
 
 from moodal.errors import ConfigError
-from moodal.train import objectives
-from moodal.train.objectives import Cost
+from moodal.training import objectives
+from moodal.training.objectives import Cost
 
 PLAIN = Cost(None, 0.0, 1.0)
 

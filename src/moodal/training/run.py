@@ -23,10 +23,10 @@ from moodal.preprocess.batch import Settings
 from moodal.preprocess.cache import default_folder
 from moodal.runtime.predict import Model
 from moodal.tasks import TASKS
-from moodal.train import checkpoint, examples, loop, objectives
-from moodal.train.examples import Decoder, Examples, Parts, Survey
-from moodal.train.finish import Origin, finish
-from moodal.train.loader import Loader
+from moodal.training import checkpoint, examples, loop, objectives
+from moodal.training.examples import Decoder, Examples, Parts, Survey
+from moodal.training.finish import Origin, finish
+from moodal.training.loader import Loader
 
 Array = NDArray[Any]
 

@@ -22,9 +22,9 @@ from moodal.config import Train
 from moodal.errors import ConfigError
 from moodal.model.model import Answers, Network
 from moodal.tasks import Task
-from moodal.train import checkpoint, optimise
-from moodal.train.loader import Batch, Loader
-from moodal.train.objectives import Loss
+from moodal.training import checkpoint, optimise
+from moodal.training.loader import Batch, Loader
+from moodal.training.objectives import Loss
 
 
 @dataclass(slots=True)

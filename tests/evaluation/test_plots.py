@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import matplotlib as mpl
 import pytest
 
-from moodal.evaluate import plots
+from moodal.evaluation import plots
 
 BINS = [
     {"low": 0.4, "high": 0.467, "n": 20, "confidence": 0.44, "accuracy": 0.5},
