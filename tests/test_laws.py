@@ -195,7 +195,7 @@ import json, pkgutil, sys
 from importlib import import_module
 import moodal
 for module in pkgutil.walk_packages(moodal.__path__, "moodal."):
-    if module.name.split(".")[1] not in ("train", "model", "export"):
+    if module.name.split(".")[1] not in ("training", "model", "export"):
         import_module(module.name)
 for name in moodal.__all__:
     getattr(moodal, name)
@@ -215,7 +215,7 @@ def test_no_torch_in_the_run_time_world() -> None:
         "cli",
         "api",
         "runtime.predict",
-        "evaluate.evaluate",
+        "evaluation.score",
         "data.check",
         "preprocess.batch",
     }
@@ -245,7 +245,7 @@ print(json.dumps(sorted(sys.modules)))
     assert not {name for name in modules_after(code) if name.split(".")[0] in TRAINING_WORLD}
 
 
-# 5. Same manifest + config + seed -> same numbers: see tests/train/test_train.py; and at run time:
+# 5. Same manifest + config + seed -> same numbers: see tests/training/test_run.py; and at run time:
 
 
 def test_two_loads_of_one_model_say_the_same_to_the_last_bit(model: Model, dev: Path) -> None:
@@ -344,7 +344,7 @@ def test_reading_a_manifest_ten_times_as_long_takes_no_more_memory(tmp_path: Pat
 # And the nouns: variation is a value, so no file but the two tables asks for a task by its name.
 
 
-TABLES = {"types.py", "tasks.py", "train/objectives.py"}
+TABLES = {"types.py", "tasks.py", "training/objectives.py"}
 
 
 def strings(tree: ast.AST) -> Iterator[tuple[int, str]]:

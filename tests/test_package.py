@@ -34,11 +34,11 @@ def test_another_name_is_an_attribute_error() -> None:
 
 
 VERBS = """
-import moodal.evaluation, moodal.training, moodal.evaluation.report
+import moodal.evaluation.report, moodal.training.run
 import moodal
 from moodal import evaluate, load, train
-assert callable(moodal.train) and callable(train), "moodal.train is the folder of that name"
-assert callable(moodal.evaluate) and callable(evaluate), "moodal.evaluate is the folder"
+assert callable(moodal.train) and callable(train)
+assert callable(moodal.evaluate) and callable(evaluate)
 """
 
 
@@ -53,7 +53,7 @@ import moodal
 first = sorted(m for m in sys.modules if m.split(".")[0] == "moodal")
 moodal.MoodalError
 light = "pydantic" in sys.modules
-moodal.Model, moodal.load, moodal.evaluation, moodal.Report, moodal.Run
+moodal.Model, moodal.load, moodal.evaluate, moodal.Report, moodal.Run
 import moodal.cli
 print(json.dumps([first, light, [m for m in ("torch", "matplotlib", "av") if m in sys.modules]]))
 """

@@ -21,8 +21,8 @@ from PIL import Image
 
 from moodal.errors import CapacityError, DataError
 from moodal.evaluation import report as reports
-from moodal.evaluation.score import evaluate
 from moodal.evaluation.result import Report
+from moodal.evaluation.score import evaluate
 from moodal.preprocess import audio
 from moodal.types import Record, Rejection
 

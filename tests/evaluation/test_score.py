@@ -10,8 +10,8 @@ import pytest
 
 from moodal import metrics
 from moodal.errors import ConfigError, DataError
-from moodal.evaluation.score import evaluate
 from moodal.evaluation.result import MAX_REJECTED
+from moodal.evaluation.score import evaluate
 from moodal.types import Record, Rejection
 
 BAD, FAIR, GOOD = "0.8 0.1 0.1", "0.1 0.8 0.1", "0.1 0.1 0.8"

@@ -200,3 +200,10 @@ def test_a_stage_sees_no_padding_and_halves_upwards(activation: str) -> None:
     assert mask.sum() == 3
     torch.testing.assert_close(among[:, :, :3], alone)
     assert among[:, :, 3:].abs().sum() == 0
+
+
+def test_a_single_value_a_channel_can_be_trained_on() -> None:
+    layer = Convolution(1, 2, kernel_size=3, stride=(2, 2), activation="relu").train()
+    y = layer(torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1))
+    assert y.shape == (1, 2, 1, 1)
+    assert layer.norm.num_batches_tracked == 0

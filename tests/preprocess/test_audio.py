@@ -17,7 +17,7 @@ from moodal import config
 from moodal.errors import ConfigError, RecordError
 from moodal.preprocess import audio
 
-SETTINGS = config.Audio()
+SETTINGS = config.Audio(normalise="none")
 RATE = 16_000
 
 
@@ -277,7 +277,7 @@ def reference_logmel(
 
 @pytest.mark.parametrize(("frame_ms", "n_fft"), [(25.0, 512), (32.0, 512), (10.1, 256)])
 def test_logmel_is_what_its_definition_says(frame_ms: float, n_fft: int) -> None:
-    settings = config.Audio(frame_ms=frame_ms, hop_ms=12.5, n_mels=23)
+    settings = config.Audio(normalise="none", frame_ms=frame_ms, hop_ms=12.5, n_mels=23)
     samples = (tone(seconds=0.2) + np.random.default_rng(0).normal(0, 0.1, 3200)).astype(np.float32)
     result = audio.frames(samples, settings)
     assert result.dtype == np.float32
@@ -306,8 +306,10 @@ def test_twice_the_amplitude_adds_ln_4() -> None:
 
 def test_mfcc_is_the_cosine_transform_of_logmel() -> None:
     samples = np.random.default_rng(0).normal(0, 0.1, 4000).astype(np.float32)
-    logmel = audio.frames(samples, config.Audio(n_mels=30)).astype(np.float64)
-    mfcc = audio.frames(samples, config.Audio(feature="mfcc", n_mels=30, n_mfcc=30, deltas=False))
+    logmel = audio.frames(samples, config.Audio(normalise="none", n_mels=30)).astype(np.float64)
+    mfcc = audio.frames(
+        samples, config.Audio(normalise="none", feature="mfcc", n_mels=30, n_mfcc=30, deltas=False)
+    )
     for k in range(30):
         scale = np.sqrt((1 if k == 0 else 2) / 30)
         expected = sum(
@@ -362,3 +364,16 @@ def test_frames_leave_what_they_are_given_as_it_is() -> None:
 def test_more_coefficients_than_bands_is_a_wrong_setting() -> None:
     with pytest.raises(ConfigError, match=r"n_mfcc=20 is above audio\.n_mels=10"):
         audio.frames(tone(), config.Audio(feature="mfcc", n_mels=10))
+
+
+def test_a_fixed_filter_leaves_no_trace_once_bands_are_normalised() -> None:
+    bands = config.Audio(normalise="bands")
+    clear = audio.frames(tone(), bands)
+    assert np.abs(clear.mean(axis=0)).max() < 1e-4
+    np.testing.assert_allclose(audio.frames(0.25 * tone(), bands), clear, atol=1e-3)
+
+
+def test_level_takes_loudness_away_and_leaves_the_balance_of_bands() -> None:
+    plain = audio.frames(tone(), SETTINGS)
+    level = audio.frames(tone(), config.Audio(normalise="level"))
+    np.testing.assert_allclose(level, plain - plain.mean(), atol=1e-4)

@@ -16,7 +16,7 @@ from moodal.preprocess.vocabulary import PADDING, UNKNOWN, Vocabulary
 
 WORDS = Text(min_count=1, word_ngrams=1, char_ngrams=0, pieces=2)
 TEXTS = ["not good", "not bad", "good", "很好吃", "#happy days"]
-RICH = vocabulary.fit(TEXTS, Text(min_count=1))
+RICH = vocabulary.fit(TEXTS, Text(min_count=1, char_ngrams=3))
 
 
 def spelt(known: Vocabulary, row: np.ndarray) -> list[str]:

@@ -9,7 +9,7 @@ import contextlib
 import functools
 import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -110,7 +110,7 @@ def frames(samples: NDArray[np.float32], settings: config.Audio) -> NDArray[np.f
     if len(samples) < length:
         samples = np.pad(samples, (0, length - len(samples)))
     framed = np.lib.stride_tricks.sliding_window_view(samples, length)[::hop]
-    logmel = _log_mel(framed, settings.n_mels)
+    logmel = NORMALISE[settings.normalise](_log_mel(framed, settings.n_mels))
     if settings.feature == "logmel":
         return logmel
     mfcc = logmel @ _cosines(settings.n_mels, settings.n_mfcc)
@@ -118,6 +118,15 @@ def frames(samples: NDArray[np.float32], settings: config.Audio) -> NDArray[np.f
         return mfcc
     first = _differences(mfcc)
     return np.concatenate([mfcc, first, _differences(first)], axis=1)
+
+
+NORMALISE: dict[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]] = {
+    "bands": lambda logmel: logmel - logmel.mean(axis=0),
+    "level": lambda logmel: logmel - logmel.mean(),
+    "none": lambda logmel: logmel,
+}
+"""Source of bands: Atal, Effectiveness of linear prediction characteristics (JASA 1974), section
+III: a fixed filter adds a constant to the log spectrum, which subtracting the mean removes."""
 
 
 def _log_mel(framed: NDArray[np.float32], n_mels: int) -> NDArray[np.float32]:
