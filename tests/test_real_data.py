@@ -70,7 +70,13 @@ def test_voices_are_learned_from_their_files(real_data: Path, tmp_path: Path) ->
     place = [i % 2 if r.target in wanted else 255 for i, r in enumerate(records)]
     parts = [tmp_path / "a.csv", tmp_path / "b.csv"]
     copy_rows(whole, parts, part_of=np.array(place, np.uint8), columns=columns)
-    settings = ["columns.label=emotion", "train.epochs=10", "audio_encoder.width=24"]
+    settings = [
+        "columns.label=emotion",
+        "audio.normalise=level",
+        "audio_encoder.width=24",
+        "train.epochs=12",
+        "train.batch_size=8",
+    ]
     model = api.train(parts[0], valid=parts[1], out=tmp_path / "model", settings=settings)
     assert model.info.modalities == ("audio",)
     assert api.evaluate(parts[1], model=model).scores["accuracy"] > 0.7

@@ -99,6 +99,9 @@ class Audio(Stage):
     """Longer recordings are cut to this."""
     limit_seconds: Positive = 3600.0
     """Longer recordings are refused."""
+    augment: Fraction = 0.5
+    """Training: the chance that a recording is changed in speed, place, gain and noise at all; it
+    must also be known as it is."""
     noise_snr_db: tuple[float, float] | None = (10.0, 30.0)
     """Training: white noise at a signal-to-noise ratio drawn from this range; None = none."""
     gain_db: Annotated[float, Field(ge=0.0)] = 6.0

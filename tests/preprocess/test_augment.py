@@ -10,7 +10,7 @@ from moodal import config
 from moodal.preprocess import augment
 
 NO_PICTURE = {"rotate_degrees": 0, "scale": 0, "crop": 0, "flip": 0, "colour": 0}
-NO_SOUND = {"noise_snr_db": None, "gain_db": 0, "shift_ms": 0, "speed": 0}
+NO_SOUND = {"augment": 1, "noise_snr_db": None, "gain_db": 0, "shift_ms": 0, "speed": 0}
 SIDE = 32
 
 
@@ -61,8 +61,8 @@ def test_the_same_generator_gives_the_same_and_another_something_else(
     def all_four(seed: int) -> list[NDArray[np.float32]]:
         return [
             augment.picture(pixels, config.Image(), rng(seed)).astype(np.float32),
-            augment.sound(samples, config.Audio(), rng(seed)),
-            augment.mask(frames, config.Audio(), rng(seed)),
+            augment.sound(samples, config.Audio(augment=1), rng(seed)),
+            augment.mask(frames, config.Audio(augment=1), rng(seed)),
             augment.tokens(pieces, 0.3, rng(seed)).astype(np.float32),
         ]
 
@@ -178,7 +178,7 @@ def test_noise_has_the_wanted_ratio(samples: NDArray[np.float32], snr_db: float)
 
 
 def test_silence_stays_silent() -> None:
-    settings = config.Audio(speed=0)
+    settings = config.Audio(augment=1, speed=0)
     assert not augment.sound(np.zeros(1000, np.float32), settings, rng()).any()
 
 
@@ -225,14 +225,14 @@ def test_speed_moves_length_and_pitch_together(samples: NDArray[np.float32]) -> 
 def test_a_sound_stays_within_one() -> None:
     loud = np.sign(rng().normal(size=5000)).astype(np.float32)
     for seed in range(5):
-        result = augment.sound(loud, config.Audio(), rng(seed))
+        result = augment.sound(loud, config.Audio(augment=1), rng(seed))
         assert result.dtype == np.float32
         assert np.abs(result).max() <= 1
 
 
 def test_a_sound_of_one_sample_survives() -> None:
     for seed in range(20):
-        assert len(augment.sound(np.ones(1, np.float32), config.Audio(), rng(seed))) >= 1
+        assert len(augment.sound(np.ones(1, np.float32), config.Audio(augment=1), rng(seed))) >= 1
 
 
 def test_a_mask_hides_one_stretch_and_one_band_behind_the_mean(frames: NDArray[np.float32]) -> None:
@@ -267,3 +267,11 @@ def test_tokens_drop_positions_in_order_never_all() -> None:
     for seed in range(20):
         assert len(augment.tokens(pieces, 1.0, rng(seed))) == 1
     assert len(augment.tokens(pieces[:0], 0.5, rng())) == 0
+
+
+def test_some_recordings_stay_as_they_are() -> None:
+    samples = np.linspace(-0.5, 0.5, 16_000, dtype=np.float32)
+    half = config.Audio(augment=0.5)
+    kept = sum(augment.sound(samples, half, rng(seed)) is samples for seed in range(200))
+    assert 70 < kept < 130
+    assert augment.sound(samples, config.Audio(augment=0), rng()) is samples

@@ -27,6 +27,8 @@ SAMPLE_RATE = 16_000
 """Hertz, of all sound inside moodal."""
 MAX_BYTES = 2_000_000_000
 """Above an hour of 24-bit stereo at 96 kHz (2.1e9 bytes); longer is refused by its seconds."""
+RANGE = np.float32(8 * np.log(10))
+"""80 dB, as a difference of natural logarithms of power."""
 FLOOR = 1e-10
 """Smallest power before the logarithm. Source: whisper/audio.py, log_mel_spectrogram."""
 DELTA_FRAMES = 2
@@ -120,9 +122,15 @@ def frames(samples: NDArray[np.float32], settings: config.Audio) -> NDArray[np.f
     return np.concatenate([mfcc, first, _differences(first)], axis=1)
 
 
+def _audible(logmel: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What lies RANGE under the loudest is lifted to it: digital silence is no quieter than a quiet
+    room. Source: Radford et al., Whisper (2022), whose log_mel_spectrogram does so at 80 dB."""
+    return np.maximum(logmel, logmel.max() - RANGE)
+
+
 NORMALISE: dict[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]] = {
-    "bands": lambda logmel: logmel - logmel.mean(axis=0),
-    "level": lambda logmel: logmel - logmel.mean(),
+    "bands": lambda logmel: (heard := _audible(logmel)) - heard.mean(axis=0),
+    "level": lambda logmel: (heard := _audible(logmel)) - heard.mean(),
     "none": lambda logmel: logmel,
 }
 """Source of bands: Atal, Effectiveness of linear prediction characteristics (JASA 1974), section

@@ -45,11 +45,13 @@ def picture(
 def sound(
     samples: NDArray[np.float32], settings: config.Audio, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Speed, shift in time, gain and white noise, in this order.
+    """Speed, shift in time, gain and white noise, in this order; or, by chance, nothing.
 
     samples: (n_samples,) float32 in [-1, 1] at 16 kHz. Returns: as given; speed alone changes
     n_samples, to n_samples / factor.
     """
+    if rng.random() >= settings.augment:
+        return samples
     speed, shift, gain, snr = rng.uniform(-1, 1, 4)
     result = samples
     if settings.speed:
