@@ -109,4 +109,5 @@ class Prediction:
     abstain: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain values; asdict copies them deeply, which costs as much as the answer itself."""
+        return {name: getattr(self, name) for name in self.__slots__}

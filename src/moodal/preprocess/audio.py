@@ -125,7 +125,8 @@ def frames(samples: NDArray[np.float32], settings: config.Audio) -> NDArray[np.f
 def _audible(logmel: NDArray[np.float32]) -> NDArray[np.float32]:
     """What lies RANGE under the loudest is lifted to it: digital silence is no quieter than a quiet
     room. Source: Radford et al., Whisper (2022), whose log_mel_spectrogram does so at 80 dB."""
-    return np.maximum(logmel, logmel.max() - RANGE)
+    heard: NDArray[np.float32] = np.maximum(logmel, logmel.max() - RANGE)
+    return heard
 
 
 NORMALISE: dict[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]] = {

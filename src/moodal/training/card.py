@@ -21,6 +21,11 @@ def write(info: Info) -> str:
         for subset, scores in info.scores.items()
         if scores[task.goal] is not None
     )
+    abstains = (
+        f"Under a confidence of {info.threshold:.2f} it abstains."
+        if info.threshold
+        else "It never abstains."
+    )
     return f"""# {info.name}
 
 Task: {info.task}. Labels: {labels}. Modalities: {", ".join(info.modalities)}.
@@ -44,6 +49,6 @@ The epoch, the temperatures and the threshold were chosen on this part, so it fl
 
 ## Limits
 
-It was trained on the rows above and knows no other kind of text, picture or recording. Under a
-confidence of {info.threshold:.2f} it abstains.
+It was trained on the rows above and knows no other kind of text, picture or recording.
+{abstains}
 """
