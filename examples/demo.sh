@@ -10,8 +10,8 @@ run moodal data check demo/data/train.csv --against demo/data/test.csv
 run moodal train demo/data/train.csv --valid demo/data/dev.csv --out demo/model \
     --config examples/demo.yaml
 run moodal evaluate demo/data/test.csv --model demo/model --out demo/report
-run moodal predict --model demo/model --text "服务太慢了，再也不来了"
-run moodal predict --model demo/model --text "not bad at all" --json
+run moodal predict --model demo/model --text "我觉得这部电影令人失望"
+run moodal predict --model demo/model --text "the film was not bad" --json
 run moodal predict demo/data/test.csv --model demo/model --out demo/predictions.jsonl
 run moodal info demo/model
 

@@ -123,6 +123,23 @@ def test_a_run_killed_twice_and_resumed_gives_the_same_weights_bit_for_bit(
         assert (mine["train_loss"], mine["score"]) == (its["train_loss"], its["score"])
 
 
+def test_two_processes_train_one_model(data: Path, tmp_path: Path) -> None:
+    """Real processes: each has its share of the batches, and one of them writes the bundle."""
+    out = tmp_path / "model"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    given = [str(data / "train.csv"), "--valid", str(data / "dev.csv"), "--out", str(out)]
+    settings = [part for setting in SETTINGS for part in ("--set", setting)]
+    subprocess.run(
+        [*command, "-m", "moodal.cli", "train", *given, *settings],
+        env=os.environ | {"ACCELERATE_USE_CPU": "true"},
+        capture_output=True,
+        check=True,
+        timeout=180,
+    )
+    assert bundle.verify(out).modalities == ("text", "image", "audio")
+    assert not checkpoint.folder_of(out).exists()
+
+
 def test_a_run_killed_before_its_first_state_cannot_be_resumed_and_says_so(
     data: Path, whole: Path, tmp_path: Path
 ) -> None:

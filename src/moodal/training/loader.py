@@ -70,7 +70,9 @@ class Loader:
     ) -> Iterator[Batch]:
         """Batches from number `first` on; share = (this process, processes)."""
         place, n = share
-        rows = self.rows(epoch)[first:][place::n]
+        rows = self.rows(epoch)[first:]
+        # Processes step together, so each must have as many batches as any other.
+        rows = rows[: len(rows) - len(rows) % n][place::n]
         with ThreadPoolExecutor(1) as pool:
             waiting = [pool.submit(self.make, r, epoch) for r in rows[:AHEAD]]
             for following in range(AHEAD, len(rows) + AHEAD):

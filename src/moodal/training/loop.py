@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
@@ -77,7 +78,9 @@ class _Fit:
         settings = job.settings
         # Accelerate keeps one precision for the process; a run has its own.
         AcceleratorState._reset_state()
-        self.accelerator = Accelerator(mixed_precision=settings.precision)
+        # A batch may lack a modality; then its encoder has no gradient in that step.
+        unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+        self.accelerator = Accelerator(mixed_precision=settings.precision, kwargs_handlers=[unused])
         self.wrapped, self.optimiser = self.accelerator.prepare(
             job.network, optimise.build(job.network, settings)
         )
@@ -145,7 +148,7 @@ class _Fit:
     def _judge(self, train_loss: float, seconds: float, loader_share: float) -> None:
         """Score the epoch on the validation set; keep its weights if they are the best so far."""
         state, task = self.state, self.job.task
-        scores, valid_loss = self._validate()
+        scores, valid_loss = self._agreed(*self._validate())
         if not math.isfinite(train_loss + valid_loss):
             raise ConfigError(
                 f"the loss is {train_loss:.3g} in training and {valid_loss:.3g} in validation "
@@ -169,6 +172,17 @@ class _Fit:
         state.epoch, state.step, state.loss_sum = state.epoch + 1, 0, 0.0
         out_of_patience = state.epoch - state.best_epoch > self.job.settings.patience
         state.finished = out_of_patience or state.epoch >= self.job.settings.epochs
+
+    def _agreed(
+        self, scores: NDArray[np.float64], valid_loss: float
+    ) -> tuple[NDArray[np.float64], float]:
+        """What the first process found: all must stop, or go on, together."""
+        if self.accelerator.num_processes == 1:
+            return scores, valid_loss
+        device = self.accelerator.device
+        found = [torch.from_numpy(scores).to(device), torch.tensor([valid_loss], device=device)]
+        agreed, loss = (part.cpu() for part in broadcast(found))
+        return agreed.numpy(), float(loss)
 
     def _validate(self) -> tuple[NDArray[np.float64], float]:
         """Every process scores all of it: it is small, and then none has to wait for another."""

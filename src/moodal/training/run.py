@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from numpy.typing import NDArray
 
 from moodal import bundle
@@ -59,7 +60,11 @@ def train(
         network = build.network(run, parts.settings, _measure(parts, run))
         history = loop.fit(_job(parts, network, run, place), resume=resume)
         origin = Origin(run, place.hashes, history)
-        return finish(parts, network, origin, out=out, scratch=place.folder / "bundle")
+        processes = PartialState()
+        if processes.is_main_process:
+            finish(parts, network, origin, out=out, scratch=place.folder / "bundle")
+        processes.wait_for_everyone()
+        return Model(out)
 
 
 class Workplace:
