@@ -64,11 +64,13 @@ def test_the_temperature_that_made_the_scores_is_found(true: float) -> None:
     assert fit_softmax_temperature(honest * true, codes) == pytest.approx(true, rel=0.05)
 
 
-def test_scores_that_are_always_right_or_always_wrong_stay_within_the_range() -> None:
-    scores = np.eye(3) * 5
-    assert 0.05 <= fit_softmax_temperature(scores, np.arange(3.0)) < 0.5
-    wrong = fit_softmax_temperature(scores, np.array([1.0, 2.0, 0.0]))
-    assert wrong == pytest.approx(20, rel=1e-3)
+def test_a_few_rows_do_not_make_a_model_certain_and_many_do() -> None:
+    scores, right = np.eye(3), np.arange(3.0)
+    few = fit_softmax_temperature(scores, right)
+    many = fit_softmax_temperature(np.tile(scores, (1000, 1)), np.tile(right, 1000))
+    assert 0.05 <= many < 0.3 < few < 1.0
+    wrong = fit_softmax_temperature(np.tile(scores, (1000, 1)), np.tile(right[::-1], 1000))
+    assert 5 < wrong <= 20
 
 
 def test_a_label_is_decoded_with_its_probability() -> None:
