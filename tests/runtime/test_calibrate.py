@@ -44,8 +44,8 @@ def test_the_temperature_never_makes_the_likelihood_worse() -> None:
         return float(-np.log(softmax(raw, t)[np.arange(500), codes]).mean())
 
     assert loss(temperature) < loss(1.0)
-    # The prior pulls it towards 1 by a little: 500 rows hold it within a twentieth of the best.
-    assert loss(temperature) <= min(loss(temperature * 0.95), loss(temperature * 1.1))
+    # The prior pulls it towards 1; 500 rows let it cost next to nothing.
+    assert loss(temperature) <= min(loss(t) for t in np.geomspace(0.05, 20, 200)) + 0.005
 
 
 def test_too_few_rows_keep_one() -> None:
