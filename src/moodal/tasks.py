@@ -85,7 +85,8 @@ def fit_softmax_temperature(scores: Floats, codes: Floats) -> float:
 
     log T is taken to be near 0 beforehand (a normal prior of spread PRIOR_SPREAD): a few rows that
     happen to be all right must not make a model certain of everything.
-    Source of the likelihood: Guo et al., On Calibration of Modern Neural Networks (ICML 2017), section 4.2.
+    Source of the likelihood: Guo et al., On Calibration of Modern Neural Networks (ICML 2017),
+    section 4.2.
     """
     rows, picked = np.arange(len(codes)), codes.astype(np.int64)
 
