@@ -10,7 +10,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from tiny import LABELS, SETTINGS, train_once
+from tiny import LABELS, SETTINGS, rows, train_once
 
 import moodal
 from moodal import api, config
@@ -298,3 +298,18 @@ def test_check_names_what_is_wrong_and_fix_leaves_it_out(tmp_path: Path) -> None
 def test_answers_and_rejections_are_all_there_is(model: moodal.Model) -> None:
     kinds = {type(a) for a in model.predict_many([{"text": "good"}, {"text": 1}])}
     assert kinds == {Prediction, Rejection}
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="is a file"):
+        api.evaluate(tmp_path / "missing.csv", model=tmp_path / "missing", out=tmp_path / "file")
+
+
+def test_a_text_column_that_is_not_wanted_is_not_learned_from(tmp_path: Path) -> None:
+    data = rows(tmp_path / "data")
+    settings = [*SETTINGS, "modalities=[image]", "text.min_count=1000", "train.epochs=1"]
+    model = api.train(
+        data / "train.csv", valid=data / "dev.csv", out=tmp_path / "m", settings=settings
+    )
+    assert model.info.modalities == ("image",)

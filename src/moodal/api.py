@@ -89,12 +89,15 @@ def evaluate(
     from moodal.evaluation import report
     from moodal.evaluation.score import evaluate as run_evaluation
 
+    if out is not None:
+        report.check_place(Path(out))
     if not isinstance(model, Model):
         model = load(model)
     name = Path(data).name if isinstance(data, Path | str) else "records"
     if isinstance(data, Path | str):
         data = manifest.read(Path(data), _columns(Path(data), model.info.columns, renames))
-    result = run_evaluation(model, data, among=among, name=name)
+    rows = tqdm(data, desc="evaluating", unit=" rows", delay=2, disable=None)
+    result = run_evaluation(model, rows, among=among, name=name)
     if out is not None:
         report.write(result, Path(out), history=model.info.history, settings=model.info.audio)
     return result

@@ -7,7 +7,7 @@ import json
 import tempfile
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,22 @@ METRICS: dict[str, Words] = {
 }
 COLUMNS = ("accuracy", "macro_f1", "weighted_f1", "calibration_error", "mae", "pearson", "acc2")
 """Scores of the tables by subset, language and group: those that the task has."""
+
+
+def check_place(out: Path) -> None:
+    """Say before the work is done, not after it, that no report can be written.
+
+    Raises: CapacityError when the extra `report` is missing; DataError when `out` is a file.
+    """
+    for package in ("jinja2", "matplotlib"):
+        try:
+            import_module(package)
+        except ImportError as error:
+            raise CapacityError(
+                f"the report needs {package}, which is not installed; pip install 'moodal[report]'"
+            ) from error
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out}: is a file; a report is a folder, name another with --out")
 
 
 def write(

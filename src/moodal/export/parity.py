@@ -9,7 +9,7 @@ import torch
 
 from moodal.errors import ModelError
 from moodal.model.model import Network
-from moodal.runtime.session import Sessions
+from moodal.runtime.session import Sessions, spread
 from moodal.types import Modality, Seq
 
 Inputs = dict[Modality, Seq[torch.Tensor]]
@@ -49,8 +49,5 @@ def _exported(network: Network, sessions: Sessions, inputs: Inputs) -> np.ndarra
             x, mask = (part.numpy() for part in inputs[modality])
             has = mask.any(1)
             part = sessions.encode(modality, Seq(x[has], mask[has]))
-            whole_x = np.zeros((n_rows, *part.x.shape[1:]), np.float32)
-            whole_mask = np.zeros((n_rows, part.mask.shape[1]), np.bool_)
-            whole_x[has], whole_mask[has] = part
-            encoded[modality] = Seq(whole_x, whole_mask)
+            encoded[modality] = spread(part, np.flatnonzero(has), n_rows)
     return sessions.answer(encoded)

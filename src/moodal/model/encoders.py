@@ -29,6 +29,7 @@ from moodal.model.layers import (
     hide,
     masked_softmax,
 )
+from moodal.preprocess.image import MEAN, STD
 from moodal.types import Seq
 
 
@@ -139,8 +140,8 @@ class Pixels(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mean", 255 * torch.tensor([0.485, 0.456, 0.406]))
-        self.register_buffer("std", 255 * torch.tensor([0.229, 0.224, 0.225]))
+        self.register_buffer("mean", 255 * torch.tensor(MEAN))
+        self.register_buffer("std", 255 * torch.tensor(STD))
 
     def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
         x, mask = source

@@ -66,11 +66,6 @@ def thumbnail(source: Media, side: int) -> bytes:
     return file.getvalue()
 
 
-def normalise(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(x / 255 - MEAN) / STD: (..., 3) uint8 -> (..., 3) float32 of about mean 0, deviation 1."""
-    return pixels * (1 / (255 * STD)) - MEAN / STD
-
-
 def _shrunk(source: Media, side: int, *, keep_ratio: bool) -> Image.Image:
     if not isinstance(source, Path | bytes):
         return _fit(_from_array(source), side, keep_ratio=keep_ratio)

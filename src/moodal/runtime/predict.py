@@ -18,7 +18,7 @@ from moodal.errors import RecordError
 from moodal.preprocess import batch
 from moodal.preprocess.vocabulary import Vocabulary, parse
 from moodal.runtime.explain import hide_each, shapley, words_held
-from moodal.runtime.session import Sessions
+from moodal.runtime.session import Sessions, spread
 from moodal.tasks import TASKS, Decoded
 from moodal.types import (
     MODALITIES,
@@ -162,10 +162,7 @@ class Model:
             if not rows:
                 continue
             part = self._sessions.encode(modality, batch.pad([arrays[r][modality] for r in rows]))
-            x = np.zeros((len(arrays), *part.x.shape[1:]), np.float32)
-            mask = np.zeros((len(arrays), part.mask.shape[1]), np.bool_)
-            x[rows], mask[rows] = part
-            encoded[modality] = Seq(x, mask)
+            encoded[modality] = spread(part, rows, len(arrays))
         return encoded
 
     def _score(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,14 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 Array = NDArray[Any]
+
+
+def spread(part: Seq[Array], rows: Sequence[int] | Array, n_rows: int) -> Seq[Array]:
+    """Encodings of some rows (b, S, D), laid into a batch of n_rows; the others are absent."""
+    x = np.zeros((n_rows, *part.x.shape[1:]), np.float32)
+    mask = np.zeros((n_rows, part.mask.shape[1]), np.bool_)
+    x[rows], mask[rows] = part
+    return Seq(x, mask)
 
 
 class Sessions:

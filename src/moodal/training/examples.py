@@ -20,7 +20,7 @@ from moodal.preprocess.batch import Inputs, Kind, Settings
 from moodal.preprocess.cache import Cache, content_key
 from moodal.preprocess.vocabulary import Vocabulary
 from moodal.tasks import Task
-from moodal.types import MODALITIES, Modality, Record, Rejection
+from moodal.types import MODALITIES, Modality, Record, Rejection, Subset
 
 Array = NDArray[Any]
 
@@ -37,8 +37,11 @@ class Survey:
     targets: Counter[str] = field(default_factory=Counter)
     languages: Counter[str] = field(default_factory=Counter)
 
-    def watch(self, records: Iterable[Record | Rejection]) -> Iterator[str]:
-        """Take note of every labelled row; pass its text on, for the vocabulary to learn from."""
+    def watch(
+        self, records: Iterable[Record | Rejection], wanted: Subset | None = None
+    ) -> Iterator[str]:
+        """Take note of every labelled row; pass its text on, for the vocabulary to learn from,
+        unless text is not among the wanted modalities (None = all)."""
         for record in records:
             if isinstance(record, Rejection) or record.target is None:
                 continue
@@ -47,7 +50,8 @@ class Survey:
                 self._note(modality, getattr(record, modality))
             if isinstance(record.text, str):
                 self.languages[record.lang or language(record.text)] += 1
-                yield record.text
+                if wanted is None or "text" in wanted:
+                    yield record.text
 
     def _note(self, modality: Modality, value: object) -> None:
         kind = self.kinds.setdefault(modality, batch.kind_of(modality, value))

@@ -100,7 +100,7 @@ def _hashes(file: Path, valid: Path) -> dict[str, str]:
 def _read(file: Path, valid: Path, run: Run) -> Parts:
     """Two passes over the training manifest (what is in it; its rows), one over validation."""
     task, survey = TASKS[run.task], Survey()
-    texts = survey.watch(manifest.read(file, run.columns))
+    texts = survey.watch(manifest.read(file, run.columns), run.modalities)
     first = next(texts, None)
     known = None if first is None else vocabulary.fit(chain([first], texts), run.text)
     try:
