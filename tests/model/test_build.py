@@ -12,10 +12,10 @@ from moodal import config
 from moodal.errors import ConfigError
 from moodal.model import build
 from moodal.model.build import AUTO, REGISTRIES, Measured
-from moodal.model.encoders import Standardise, Tokens
 from moodal.model.fusion import FUSIONS
 from moodal.model.heads import HEADS
 from moodal.model.model import Network
+from moodal.model.stems import Standardise, Tokens
 from moodal.preprocess.batch import Kind, Settings
 from moodal.types import Modality, Seq
 

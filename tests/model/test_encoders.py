@@ -18,14 +18,11 @@ from moodal.model.encoders import (
     FEATURES,
     IMAGE,
     TEXT,
-    Bands,
     Ngrams,
-    Pixels,
     Recurrent,
     Spec,
-    Standardise,
-    Tokens,
 )
+from moodal.model.stems import Bands, Pixels, Standardise, Tokens
 from moodal.types import Seq
 
 SPEC = Spec(out=10, width=12, layers=2, heads=2)

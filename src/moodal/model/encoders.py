@@ -1,9 +1,9 @@
 """One modality's arrays to positions of the common width: `Seq -> Seq (B, S', D)`, never pooled.
 
-An encoder is a stem (what is special about the modality), a body (shared between modalities) and a
-projection to the common width; each part takes a `Seq` and gives one. S' may be smaller than S
-where a convolution strides; the mask follows. What lies under a False mask is neither seen nor
-given.
+An encoder is a stem (what is special about the modality, in stems.py), a body (shared between
+modalities) and a projection to the common width; each part takes a `Seq` and gives one. S' may be
+smaller than S where a convolution strides; the mask follows. What lies under a False mask is
+neither seen nor given.
 
 Letters: B batch, S source positions, D the common width, W the width inside an encoder, K pieces of
 one position, F frequency bands or picture columns, N channels of a plane.
@@ -11,7 +11,6 @@ one position, F frequency bands or picture columns, N channels of a plane.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +28,7 @@ from moodal.model.layers import (
     hide,
     masked_softmax,
 )
-from moodal.preprocess.image import MEAN, STD
+from moodal.model.stems import Bands, Grid, Pixels, Project, Spectrum, Standardise, Tokens
 from moodal.types import Seq
 
 
@@ -44,141 +43,6 @@ class Spec:
     kernel_size: int = 3
     activation: str = "gelu"
     dropout: float = 0.3
-
-
-# Stems
-
-
-class Tokens(nn.Module):
-    """Piece ids (B, S, K), 0 = none -> (B, S, W): a position's weighted sum of vectors / sqrt(K).
-
-    weights: (vocabulary,) of the pieces, e.g. inverse document frequency; None = all 1.
-    vectors: (vocabulary, n) to start from, e.g. word vectors; None = drawn near 0, so that a piece
-    seen once or twice says little until it has learned something.
-    Source: Bojanowski et al. 2017, section 3.2 (a word is the sum of its n-grams); the weights:
-    Spärck Jones, A statistical interpretation of term specificity (1972).
-    """
-
-    weights: Tensor
-
-    def __init__(
-        self,
-        vocabulary: int,
-        width: int,
-        *,
-        dropout: float = 0.0,
-        weights: Tensor | None = None,
-        vectors: Tensor | None = None,
-    ) -> None:
-        super().__init__()
-        n = width if vectors is None else vectors.shape[1]
-        self.embedding = nn.Embedding(vocabulary, n, padding_idx=0)
-        with torch.no_grad():
-            if vectors is None:
-                self.embedding.weight.normal_(std=0.02)
-            else:
-                self.embedding.weight.copy_(vectors)
-            self.embedding.weight[0] = 0
-        self.register_buffer("weights", torch.ones(vocabulary) if weights is None else weights)
-        self.resize = nn.Identity() if n == width else nn.Linear(n, width)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
-        pieces, mask = hide(source)
-        x = self._sum(pieces) / math.sqrt(pieces.shape[2])
-        return hide(Seq(self.dropout(self.resize(x)), mask))
-
-    def _sum(self, pieces: Tensor) -> Tensor:
-        """(B, S, K) -> (B, S, n)."""
-        if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
-            # embedding_bag, three times as fast to train, has no ONNX form.
-            heard: Tensor = self.embedding(pieces) * self.weights[pieces].unsqueeze(3)
-            return heard.sum(2)
-        n_rows, n_positions, _ = pieces.shape
-        flat = pieces.flatten(0, 1)
-        total = nn.functional.embedding_bag(
-            flat,
-            self.embedding.weight,
-            mode="sum",
-            per_sample_weights=self.weights[flat],
-            padding_idx=0,
-        )
-        return total.view(n_rows, n_positions, -1)
-
-
-class Standardise(nn.Module):
-    """(x - mean) / std per dimension of (B, S, D_in), the figures measured on the training part.
-
-    A dimension that never changed is only centred. Values are cut at +-10 deviations: one spike of
-    a broken extractor must not swamp its record.
-
-    mean, std: (D_in,).
-    """
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor) -> None:
-        super().__init__()
-        std = torch.as_tensor(std, dtype=torch.float32)
-        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32).clone())
-        self.register_buffer("scale", torch.where(std > 1e-6, 1 / std.clamp(min=1e-6), 1.0))
-
-    def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
-        x, mask = source
-        return hide(Seq(((x - self.mean) * self.scale).clamp(-10, 10), mask))
-
-
-class Pixels(nn.Module):
-    """Picture rows (B, S, F, 3) in [0, 255] -> planes (B, 3, S, F), about 0 +- 1.
-
-    Source of the constants: the means and deviations of ImageNet's training pictures.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("mean", 255 * torch.tensor(MEAN))
-        self.register_buffer("std", 255 * torch.tensor(STD))
-
-    def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
-        x, mask = source
-        x, _ = hide(Seq((x.to(self.mean.dtype) - self.mean) / self.std, mask))
-        return Seq(x.permute(0, 3, 1, 2), mask)
-
-
-class Spectrum(nn.Module):
-    """Frames (B, S, F) -> one plane (B, 1, S, F)."""
-
-    def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
-        return Seq(source.x.unsqueeze(1), source.mask)
-
-
-# Planes to positions
-
-
-class Grid(nn.Module):
-    """The cells of planes (B, N, S, F), row by row, as positions (B, S * F, N)."""
-
-    def forward(self, planes: Seq[Tensor]) -> Seq[Tensor]:
-        x, mask = planes
-        mask = mask.unsqueeze(2).expand(-1, -1, x.shape[3]).flatten(1)
-        return Seq(x.flatten(2).transpose(1, 2), mask)
-
-
-class Bands(nn.Module):
-    """Mean and maximum over the frequencies of planes (B, N, S, F), made (B, S, W)."""
-
-    def __init__(self, n_in: int, width: int) -> None:
-        super().__init__()
-        self.mix = nn.Linear(2 * n_in, width)
-
-    def forward(self, planes: Seq[Tensor]) -> Seq[Tensor]:
-        x, mask = planes
-        bands = torch.cat([x.mean(3), x.amax(3)], 1).transpose(1, 2)  # (B, S, 2N)
-        return Seq(self.mix(bands), mask)
 
 
 # Bodies: (B, S, W) -> (B, S, W)
@@ -266,18 +130,6 @@ class Transformer(nn.Module):
         x, mask = source
         x = self.blocks(self.positions(self.scale(x)), mask)
         return Seq(self.norm(x), mask)
-
-
-class Project(nn.Module):
-    """Linear, each position by itself: (B, S, n_in) -> (B, S, n_out), zero where not real."""
-
-    def __init__(self, n_in: int, n_out: int, *, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(n_in, n_out)
-
-    def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
-        return hide(Seq(self.linear(self.dropout(source.x)), source.mask))
 
 
 # Builders: everything of a kind is chosen here, once
