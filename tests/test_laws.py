@@ -159,10 +159,16 @@ def test_training_and_the_bundle_say_the_same_of_the_same_rows(
     inputs = batch.build(info.settings, vocabulary(model))
     decoder = Decoder(inputs, info.settings, tmp_path)
     read = examples.build(
-        manifest.read(dev), task=TASKS[info.task], labels=info.labels, decoder=decoder, name="dev"
+        manifest.read(dev),
+        task=TASKS[info.task],
+        labels=info.labels,
+        decoder=decoder,
+        name="dev",
+        training=False,
     )
     decoder.close()
-    loader = Loader(read, inputs, batch_size=7, seed=0, training=False)
+    to: dict[str, Any] = {"task": TASKS[info.task], "n_outputs": len(info.labels)}
+    loader = Loader(read, inputs, batch_size=7, seed=0, **to, training=False)
     network = _network(model)
     expected = np.zeros((len(read), len(info.labels)))
     with torch.inference_mode():

@@ -34,6 +34,7 @@ class Columns(Stage):
     image: str = "image"
     audio: str = "audio"
     label: str = "label"
+    probabilities: str = "probabilities"
     lang: str = "lang"
     group: str = "group"
     split: str = "split"
@@ -189,6 +190,10 @@ class Train(Stage):
     """Epochs without a better validation score before the run stops."""
     clip: Annotated[float, Field(ge=0.0)] = 1.0
     """Largest norm of the gradient; 0 = no limit."""
+    mixture: Fraction | None = None
+    """Groups are data sets: each is drawn in proportion to its number of rows to this power (1 = as
+    they are, 0 = all alike), its labels alone compete in its rows, and the score is the mean over
+    the sets. None = groups mean nothing to training."""
     class_weights: bool = False
     """Weigh the loss of a class by 1 / its frequency."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05

@@ -41,7 +41,9 @@ class Task:
     reads: the modalities it may read.
     fit_codec: target -> count of the training rows, to the labels.
     encode_target: (target, labels) -> code; raises RecordError.
+    encode_probabilities: (label -> probability, labels) -> (C,) target; raises RecordError.
     n_outputs: labels -> C, the width of the answer.
+    targets: ((B,) codes, C) -> (B, C), what the loss compares the answers with.
     activate: ((N, C) raw scores, temperature) -> (N, C) calibrated probabilities, or values.
     fit_temperature: ((N, C) raw scores, (N,) codes) -> temperature.
     start: ((N,) codes, C) -> (bias (C,), scale), the answer of a model that has learned nothing
@@ -57,7 +59,9 @@ class Task:
     reads: Subset
     fit_codec: Callable[[Mapping[str, int]], tuple[str, ...]]
     encode_target: Callable[[str, tuple[str, ...]], float]
+    encode_probabilities: Callable[[Mapping[str, float], tuple[str, ...]], Floats]
     n_outputs: Callable[[tuple[str, ...]], int]
+    targets: Callable[[Floats, int], Floats]
     activate: Callable[[Floats, float], Floats]
     fit_temperature: Callable[[Floats, Floats], float]
     start: Callable[[Floats, int], tuple[Floats, float]]
@@ -128,7 +132,9 @@ TASKS: dict[str, Task] = {
         reads=MODALITIES,
         fit_codec=codec.fit_labels,
         encode_target=codec.label_code,
+        encode_probabilities=codec.label_shares,
         n_outputs=len,
+        targets=lambda codes, n_outputs: np.eye(n_outputs)[codes.astype(np.int64)],
         activate=softmax,
         fit_temperature=fit_softmax_temperature,
         start=lambda codes, n_outputs: (np.zeros(n_outputs), 1.0),
@@ -144,7 +150,9 @@ TASKS: dict[str, Task] = {
         reads=MODALITIES,
         fit_codec=codec.fit_scale,
         encode_target=codec.scale_code,
+        encode_probabilities=codec.no_shares,
         n_outputs=lambda labels: 1,
+        targets=lambda codes, n_outputs: codes[:, None],
         activate=lambda scores, temperature: scores.astype(np.float64),
         fit_temperature=lambda scores, codes: 1.0,
         start=_spread,

@@ -46,6 +46,8 @@ class Record:
     audio: a path, the bytes of a file, or features (D,) or (S, D); samples must be wrapped in
         a file's bytes, since a bare (n,) array could not be told from a feature.
     target: what the label cell holds, as text; None = unlabelled.
+    probabilities: label -> how probable it is, where that is known: the votes of several people, a
+        teacher's answer. Training learns from these instead of the target.
     source: where the record came from, e.g. "train.csv row 12"; the beginning of every complaint
         about it. Rows are counted from 1, the header not included.
     """
@@ -55,6 +57,7 @@ class Record:
     image: Media | None = None
     audio: Media | None = None
     target: str | None = None
+    probabilities: Mapping[str, float] | None = None
     lang: str = ""
     group: str = ""
     split: str = ""

@@ -288,3 +288,22 @@ def test_labels_keep_their_text(tmp_path: Path) -> None:
     nan = _only(path)
     assert isinstance(nan, Record)
     assert nan.target is None
+
+
+def test_probabilities_are_a_mapping_or_one_as_json(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        '{"text": "a", "probabilities": {"good": 0.75, "bad": 0.25}}\n'
+        '{"text": "b", "probabilities": "{\\"good\\": 1}"}\n'
+        '{"text": "c", "probabilities": ""}\n'
+        '{"text": "d", "probabilities": [0.5, 0.5]}\n'
+        '{"text": "e", "probabilities": "{good"}\n',
+        encoding="utf-8",
+    )
+    found = list(manifest.read(path))
+    known = [r.probabilities for r in found if isinstance(r, Record)]
+    assert known == [{"good": 0.75, "bad": 0.25}, {"good": 1.0}, None]
+    assert [(r.field, r.source) for r in found if isinstance(r, Rejection)] == [
+        ("probabilities", "a.jsonl row 4"),
+        ("probabilities", "a.jsonl row 5"),
+    ]

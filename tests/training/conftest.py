@@ -69,13 +69,16 @@ def make_job(tmp_path: Path) -> MakeJob:
         inputs = batch.build(SETTINGS, None)
         cost = objectives.Cost(None, settings.label_smoothing, scale)
         dropout = settings.modality_dropout
+        to: dict[str, Any] = {"task": TASKS[task], "n_outputs": max(1, len(labels))}
         return Job(
             network=network,
             loss=objectives.build(task, settings.loss, cost),
             task=TASKS[task],
             labels=labels,
-            train=Loader(train, inputs, 8, settings.seed, training=True, modality_dropout=dropout),
-            valid=Loader(valid, inputs, 8, 0, training=False),
+            train=Loader(
+                train, inputs, 8, settings.seed, **to, training=True, modality_dropout=dropout
+            ),
+            valid=Loader(valid, inputs, 8, 0, **to, training=False),
             settings=settings,
             folder=folder or tmp_path / "model.training",
             identity={"settings": settings.model_dump(mode="json")},

@@ -57,7 +57,11 @@ def test_a_modality_that_is_asked_for_and_nowhere_is_refused() -> None:
 
 
 def build(
-    folder: Path, records: list[Record | Rejection], labels: tuple[str, ...] = ("bad", "good")
+    folder: Path,
+    records: list[Record | Rejection],
+    labels: tuple[str, ...] = ("bad", "good"),
+    *,
+    training: bool = True,
 ) -> tuple[Examples, Decoder]:
     survey = Survey()
     known = vocabulary.fit(survey.watch(records), config.Text(min_count=1))
@@ -65,7 +69,9 @@ def build(
     decoder = Decoder(batch.build(settings, known), settings, folder)
     task = TASKS[LABELLED]
     try:
-        found = examples.build(records, task=task, labels=labels, decoder=decoder, name="a.csv")
+        found = examples.build(
+            records, task=task, labels=labels, decoder=decoder, name="a.csv", training=training
+        )
     finally:
         decoder.close()
     return found, decoder
@@ -105,7 +111,13 @@ def test_when_no_row_is_left_the_first_reason_is_given(tmp_path: Path) -> None:
 def test_without_labels_the_column_is_asked_for(tmp_path: Path) -> None:
     labelled = Record("1", text="fine", target="good")
     _, decoder = build(tmp_path, [labelled])
-    options = {"task": TASKS[LABELLED], "labels": ("good",), "decoder": decoder, "name": "b.csv"}
+    options = {
+        "task": TASKS[LABELLED],
+        "labels": ("good",),
+        "decoder": decoder,
+        "name": "b.csv",
+        "training": True,
+    }
     with pytest.raises(DataError, match=r"b\.csv: .*2 without a label\).*name it with --label"):
         examples.build([Record("1", text="a"), Record("2", text="b")], **options)  # type: ignore[arg-type]
 

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from tiny import NUMBERED
 
 from moodal.preprocess.batch import Input
+from moodal.tasks import TASKS
 from moodal.training.examples import Examples
 from moodal.training.loader import Batch, Loader
 
@@ -36,6 +38,8 @@ SHAKEN = Input(
 )
 STILL = Input("vectors", lambda v: v, lambda a, rng: a, lambda a: a, lambda a, rng: a)
 
+TO_A_NUMBER: dict[str, Any] = {"task": TASKS[NUMBERED], "n_outputs": 1}
+
 MakeLoader = Callable[..., Loader]
 
 
@@ -52,14 +56,14 @@ def loader() -> MakeLoader:
                     rng.normal(row, 0.01, shape).astype(np.float32) if m in present else None
                 )
         codes = np.arange(n, dtype=np.float64)
-        settings = {"batch_size": 8, "seed": 3, "training": True} | options
-        return Loader(Examples(codes, arrays, (), 0), dict.fromkeys(MODALITIES, given), **settings)
+        settings = {"batch_size": 8, "seed": 3, "training": True} | TO_A_NUMBER | options
+        return Loader(Examples(codes, arrays), dict.fromkeys(MODALITIES, given), **settings)
 
     return make
 
 
 def same(left: Batch, right: Batch) -> bool:
-    pairs = [(left.codes, right.codes)]
+    pairs = [(left.targets, right.targets)]
     pairs += [
         pair for m in left.inputs for pair in zip(left.inputs[m], right.inputs[m], strict=True)
     ]
@@ -72,7 +76,7 @@ def same(left: Batch, right: Batch) -> bool:
 
 
 def codes(batches: list[Batch]) -> list[float]:
-    return torch.cat([b.codes for b in batches]).tolist()
+    return torch.cat([b.targets[:, 0] for b in batches]).tolist()
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -84,7 +88,7 @@ def test_an_epoch_holds_every_row_once_in_as_many_batches_as_it_says(
     batches = list(made.batches(0))
     assert sorted(codes(batches)) == list(range(n))
     assert len(batches) == len(made)
-    assert sorted(len(b.codes) for b in batches)[1:] == [8] * (len(batches) - 1)
+    assert sorted(len(b.targets) for b in batches)[1:] == [8] * (len(batches) - 1)
 
 
 def test_batches_are_the_same_when_begun_in_the_middle(loader: MakeLoader) -> None:
@@ -133,7 +137,7 @@ def test_one_modality_is_hardly_padded_at_all(loader: MakeLoader) -> None:
         np.ones((int(rng.integers(1, 101)), 2), np.float32) for _ in range(400)
     ]
     examples = Examples(np.zeros(400), {"text": column}, (), 0)
-    made = Loader(examples, {"text": STILL}, 8, 0, training=True)
+    made = Loader(examples, {"text": STILL}, 8, 0, training=True, **TO_A_NUMBER)
     masks = [b.inputs["text"].mask for b in made.batches(0)]
     share = sum(float((~m).sum()) for m in masks) / sum(m.numel() for m in masks)
     assert share < 0.02
@@ -178,7 +182,7 @@ def test_equal_rows_are_augmented_each_in_its_own_way() -> None:
     examples = Examples(np.zeros(6), {"text": column, "audio": column}, (), 0)
     shaken_alone = Input("vectors", STILL.decode, shaken, STILL.finish, STILL.augment)
     inputs: Any = {"text": shaken_alone, "audio": shaken_alone}
-    batch = Loader(examples, inputs, 6, 0, training=True).make(range(6), 0)
+    batch = Loader(examples, inputs, 6, 0, training=True, **TO_A_NUMBER).make(range(6), 0)
     drawn = [row.tobytes() for seq in batch.inputs.values() for row in seq.x.numpy()]
     assert len(set(drawn)) == 12
 
@@ -206,4 +210,4 @@ def test_an_error_while_a_batch_is_made_reaches_the_caller() -> None:
     examples = Examples(np.zeros(3), {"text": [np.ones((1, 2), np.float32)] * 3}, (), 0)
     given = Input("vectors", STILL.decode, STILL.augment, broken, STILL.augment)
     with pytest.raises(ValueError, match="cannot be finished"):
-        list(Loader(examples, {"text": given}, 2, 0, training=True).batches(0))
+        list(Loader(examples, {"text": given}, 2, 0, training=True, **TO_A_NUMBER).batches(0))

@@ -144,11 +144,11 @@ def dying(loss: Callable[..., Tensor], calls: int) -> Callable[..., Tensor]:
     """The loss, until it has been called this often."""
     left = [calls]
 
-    def deadly(scores: Tensor, codes: Tensor) -> Tensor:
+    def deadly(*given: Tensor) -> Tensor:
         left[0] -= 1
         if left[0] < 0:
             raise Stopped
-        return loss(scores, codes)
+        return loss(*given)
 
     return deadly
 

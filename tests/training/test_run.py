@@ -68,12 +68,12 @@ plain = objectives.LOSSES[task]["auto"]
 
 def build(cost):
     loss = plain(cost)
-    def deadly(scores, codes):
+    def deadly(*given):
         global calls
         calls -= 1
         if calls < 0:
             os.kill(os.getpid(), signal.SIGKILL)
-        return loss(scores, codes)
+        return loss(*given)
     return deadly
 
 objectives.LOSSES[task]["auto"] = build

@@ -85,6 +85,7 @@ def record_of(row: Row, columns: Columns, *, source: str, folder: Path) -> Recor
         image=_media(cells.get(columns.image), "image", folder),
         audio=_media(cells.get(columns.audio), "audio", folder),
         target=words["label"] or None,
+        probabilities=_probabilities(cells.get(columns.probabilities)),
         lang=words["lang"],
         group=words["group"],
         split=words["split"],
@@ -181,6 +182,21 @@ def _media(value: Any, field: Literal["image", "audio"], folder: Path) -> Media 
     return folder / name if name else None
 
 
+def _probabilities(value: Any) -> dict[str, float] | None:
+    """A mapping of labels to numbers, or one as JSON. Raises: RecordError."""
+    if isinstance(value, str) and value.strip():
+        value = _json(value, "probabilities")
+    if value is None or value == "":
+        return None
+    if not isinstance(value, dict) or not all(isinstance(p, int | float) for p in value.values()):
+        raise RecordError(
+            f'holds {_short(value)}; write it as {{"negative": 0.7, "positive": 0.3}}, or leave it '
+            "empty",
+            field="probabilities",
+        )
+    return {str(label): float(p) for label, p in value.items()}
+
+
 def is_list(cell: str) -> bool:
     """Is a text cell of a media column a list of features rather than a path?"""
     return cell.startswith("[") and cell.endswith("]")
@@ -191,7 +207,7 @@ def _json(cell: str, field: str) -> Any:
         return json.loads(cell)
     except (ValueError, RecursionError) as error:
         raise RecordError(
-            f"holds {_short(cell)}, which begins as a list of features and is not JSON: {error}",
+            f"holds {_short(cell)}, which is not JSON: {error}",
             field=field,
         ) from error
 

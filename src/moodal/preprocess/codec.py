@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import numpy as np
+from numpy.typing import NDArray
+
 from moodal.errors import DataError, RecordError
 
 MAX_LABELS = 1000
@@ -52,6 +55,32 @@ def label_code(target: str, labels: tuple[str, ...]) -> int:
             "or add rows with it to the training file",
             field="label",
         ) from None
+
+
+def label_shares(
+    probabilities: Mapping[str, float], labels: tuple[str, ...]
+) -> NDArray[np.float64]:
+    """(C,) summing to 1; a label that is not named has 0.
+
+    Raises: RecordError for an unknown label, and for numbers that are not probabilities.
+    """
+    shares = np.zeros(len(labels))
+    for label, share in probabilities.items():
+        shares[label_code(label, labels)] = share
+    if not np.isfinite(shares).all() or shares.min() < 0 or shares.sum() == 0:
+        raise RecordError(
+            f"holds {dict(probabilities)}; they must be numbers of at least 0, not all 0",
+            field="probabilities",
+        )
+    return np.asarray(shares / shares.sum())
+
+
+def no_shares(probabilities: Mapping[str, float], labels: tuple[str, ...]) -> NDArray[np.float64]:
+    """Raises: RecordError: a number has no probabilities."""
+    raise RecordError(
+        "is filled, and the answer is a number; empty the column, or predict labels",
+        field="probabilities",
+    )
 
 
 def scale_code(target: str, labels: tuple[str, ...]) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -75,17 +77,34 @@ class Survey:
 class Examples:
     """Labelled rows, decoded. Media are views of a memory-mapped file: they cost no memory.
 
-    codes: (N,) float64. arrays: modality -> N decoded arrays, None where it is absent.
-    rejected: the rows left out; n_unlabelled: rows without a label.
+    codes: (N,) float64; NaN where probabilities stand in place of a label. arrays: modality -> N
+    decoded arrays, None where it is absent. rejected: the rows left out; n_unlabelled: rows
+    without a label. probabilities: row -> (C,), where they are given. groups: N names.
     """
 
     codes: NDArray[np.float64]
     arrays: dict[Modality, list[Array | None]]
-    rejected: tuple[Rejection, ...]
-    n_unlabelled: int
+    rejected: tuple[Rejection, ...] = ()
+    n_unlabelled: int = 0
+    probabilities: dict[int, Array] = field(default_factory=dict)
+    groups: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.codes)
+
+    @property
+    def labelled(self) -> NDArray[np.float64]:
+        """The codes of the rows that have a label."""
+        return self.codes[~np.isnan(self.codes)]
+
+    def targets(self, rows: Array, task: Task, n_outputs: int) -> Array:
+        """(B, C): what these rows teach."""
+        codes = self.codes[rows]
+        targets = task.targets(np.where(np.isnan(codes), 0, codes), n_outputs)
+        for place, row in enumerate(rows.tolist()):
+            if row in self.probabilities:
+                targets[place] = self.probabilities[row]
+        return targets
 
     def counts(self) -> dict[str, int]:
         return {
@@ -180,23 +199,29 @@ def build(
     labels: tuple[str, ...],
     decoder: Decoder,
     name: str,
+    training: bool,
 ) -> Examples:
-    """Every labelled, readable row. Raises: DataError when there is none."""
-    codes: list[float] = []
+    """Every labelled, readable row. Raises: DataError when there is none.
+
+    training: probabilities count, and a row that has them needs no label.
+    """
     rows: list[dict[Modality, Array]] = []
+    taught: list[tuple[float, Array | None]] = []
+    groups: list[str] = []
     rejected: list[Rejection] = []
     n_unlabelled = 0
     for record in tqdm(records, desc=f"reading {name}", unit=" rows", delay=2, disable=None):
         if isinstance(record, Rejection):
             rejected.append(record)
-        elif record.target is None:
+        elif record.target is None and not (training and record.probabilities):
             n_unlabelled += 1
         else:
             try:
-                code = task.encode_target(record.target, labels)
+                taught.append(_taught(record, task, labels, training=training))
                 rows.append(decoder.arrays(record))
-                codes.append(code)
+                groups.append(sys.intern(record.group))
             except RecordError as error:
+                del taught[len(rows) :]
                 rejected.append(error.rejection(record.id, record.source))
     if not rows:
         why = "; fill the label column or name it with --label"
@@ -209,4 +234,21 @@ def build(
     decoder.settle()
     modalities = [m for m in MODALITIES if any(m in row for row in rows)]
     arrays = {m: [row.get(m) for row in rows] for m in modalities}
-    return Examples(np.array(codes, np.float64), arrays, tuple(rejected), n_unlabelled)
+    return Examples(
+        codes=np.array([code for code, _ in taught], np.float64),
+        arrays=arrays,
+        probabilities={row: p for row, (_, p) in enumerate(taught) if p is not None},
+        groups=groups,
+        rejected=tuple(rejected),
+        n_unlabelled=n_unlabelled,
+    )
+
+
+def _taught(
+    record: Record, task: Task, labels: tuple[str, ...], *, training: bool
+) -> tuple[float, Array | None]:
+    """A row's code, or NaN, and its probabilities (C,), or None. Raises: RecordError."""
+    code = math.nan if record.target is None else task.encode_target(record.target, labels)
+    if not (training and record.probabilities):
+        return code, None
+    return code, task.encode_probabilities(record.probabilities, labels)

@@ -26,12 +26,15 @@ from moodal.runtime.predict import BATCH_SIZE, Model, Outputs
 from moodal.runtime.session import Sessions
 from moodal.training import card
 from moodal.training.examples import Parts
-from moodal.training.loader import Loader
+from moodal.training.loop import Job
+from moodal.training.mixture import Mixture
 from moodal.types import Modality, Record, Seq, Subset
 
 Array = NDArray[Any]
 
 PARITY_BATCHES = 4
+OUT = -1e9
+"""The score of a label that does not compete: its probability is 0 at any temperature."""
 MAX_REJECTIONS = 100
 """Named in the bundle; all are counted."""
 
@@ -46,18 +49,17 @@ class Origin:
     history: list[dict[str, float]]
 
 
-def finish(parts: Parts, network: Network, origin: Origin, *, out: Path, scratch: Path) -> Model:
+def finish(job: Job, parts: Parts, origin: Origin, *, out: Path, scratch: Path) -> Model:
     """Save the bundle to `out`; scratch holds it until it is calibrated.
 
     Raises: ModelError when the exported graphs do not say what the network says; CapacityError.
     """
-    network = network.cpu().eval()
+    network, valid = job.network.cpu().eval(), job.valid
     files = _files(parts, network, origin.run)
     info = bundle.save(scratch, _info(parts, network, origin, name=out.name), files)
-    loader = Loader(parts.valid, parts.inputs, origin.run.train.batch_size, seed=0, training=False)
-    picked = loader.rows(0)[:: max(1, len(loader) // PARITY_BATCHES)][:PARITY_BATCHES]
-    parity.check(network, Sessions(scratch, info), (loader.make(rows, 0).inputs for rows in picked))
-    info = _calibrated(Model(scratch), parts, origin.run)
+    picked = valid.rows(0)[:: max(1, len(valid) // PARITY_BATCHES)][:PARITY_BATCHES]
+    parity.check(network, Sessions(scratch, info), (valid.make(rows, 0).inputs for rows in picked))
+    info = _calibrated(Model(scratch), parts, origin.run, valid.mixture)
     files[bundle.CARD] = card.write(info).encode("utf-8")
     bundle.save(out, info, files)
     return Model(out)
@@ -113,7 +115,7 @@ def _reference(parts: Parts) -> dict[str, Any]:
 
 
 def _info(parts: Parts, network: Network, origin: Origin, *, name: str) -> bundle.Info:
-    prior = parts.task.prior(parts.train.codes, parts.task.n_outputs(parts.labels))
+    prior = parts.task.prior(parts.train.labelled, parts.task.n_outputs(parts.labels))
     data = {
         part: {
             "sha256": origin.hashes[part],
@@ -145,15 +147,23 @@ def _info(parts: Parts, network: Network, origin: Origin, *, name: str) -> bundl
     )
 
 
-def _calibrated(model: Model, parts: Parts, run: Run) -> bundle.Info:
-    """Temperatures, threshold and scores from the validation part, through the exported graphs."""
+def _calibrated(model: Model, parts: Parts, run: Run, mixture: Mixture | None) -> bundle.Info:
+    """Temperatures, threshold and scores from the validation part, through the exported graphs.
+
+    Where a row's set lacks a label, that label does not compete here either.
+    """
     task, labels, codes = parts.task, parts.labels, parts.valid.codes
+    n_outputs = task.n_outputs(labels)
+    among = np.ones((len(codes), n_outputs), np.bool_)
+    if mixture is not None:
+        among = mixture.competing(parts.valid.groups, n_outputs)
     outputs = list(_outputs(model, parts))
     raw: dict[Subset, tuple[Array, Array]] = {}
     for subset in batch.subsets(model.info.modalities):
         rows = [row for row, o in enumerate(outputs) if subset in o.raw]
         if rows:
-            raw[subset] = np.stack([outputs[row].raw[subset] for row in rows]), codes[rows]
+            told = np.stack([outputs[row].raw[subset] for row in rows])
+            raw[subset] = np.where(among[rows], told, OUT), codes[rows]
     found = calibrate.temperatures(task, raw)
     scores = {
         bundle.subset_name(s): task.score(c, task.activate(r, found[s]), labels)
@@ -161,7 +171,10 @@ def _calibrated(model: Model, parts: Parts, run: Run) -> bundle.Info:
     }
     whole = [list(o.raw)[-1] for o in outputs]
     answers = np.stack(
-        [task.activate(o.raw[s][None], found[s])[0] for o, s in zip(outputs, whole, strict=True)]
+        [
+            task.activate(np.where(seen, o.raw[s], OUT)[None], found[s])[0]
+            for o, s, seen in zip(outputs, whole, among, strict=True)
+        ]
     )
     scores["all"] = task.score(codes, answers, labels)
     confidence, right = answers.max(1), answers.argmax(1) == codes

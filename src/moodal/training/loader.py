@@ -18,7 +18,9 @@ from torch import Tensor
 
 from moodal.preprocess import batch
 from moodal.preprocess.batch import Array, Inputs
+from moodal.tasks import Task
 from moodal.training.examples import Examples
+from moodal.training.mixture import Mixture
 from moodal.types import Modality, Seq
 
 BUCKET_BATCHES = 50
@@ -28,27 +30,36 @@ AHEAD = 2
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """inputs: modality -> Seq of tensors, for the modalities some row has. codes: (B,).
-    keep: modality -> (B,) bool, False where modality dropout hides it."""
+    """inputs: modality -> Seq of tensors, for the modalities some row has. targets: (B, C), and
+    among: (B, C) bool, the outputs that compete. keep: modality -> (B,) bool, False where modality
+    dropout hides it."""
 
     inputs: dict[Modality, Seq[Tensor]]
-    codes: Tensor
+    targets: Tensor
+    among: Tensor
     keep: dict[Modality, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Loader:
-    """training: augment, shuffle and drop modalities."""
+    """n_outputs: C. training: augment, shuffle and drop modalities."""
 
     examples: Examples
     inputs: Inputs
     batch_size: int
     seed: int
+    task: Task
+    n_outputs: int
     training: bool
     modality_dropout: float = 0.0
+    mixture: Mixture | None = None
 
     def __len__(self) -> int:
-        return math.ceil(len(self.examples) / self.batch_size)
+        """Batches in an epoch."""
+        n_rows = len(self.examples)
+        if self.training and self.mixture is not None:
+            n_rows = sum(self.mixture.drawn.values())
+        return math.ceil(n_rows / self.batch_size)
 
     def rows(self, epoch: int) -> list[NDArray[np.int64]]:
         """The rows of each batch."""
@@ -56,7 +67,7 @@ class Loader:
         if not self.training:
             return self._cut(np.argsort(lengths, kind="stable"))
         rng = np.random.default_rng((self.seed, epoch))
-        order = rng.permutation(len(lengths))
+        order = self._order(rng)
         size = self.batch_size * BUCKET_BATCHES
         buckets = [order[i : i + size] for i in range(0, len(order), size)]
         # Batches are cut within a bucket, so only the last of all is short.
@@ -89,8 +100,23 @@ class Loader:
                 empty = _empty_like(next(a for a in column if a is not None), self, modality)
                 x, mask = batch.pad([item.get(modality, empty) for item in items])
                 inputs[modality] = Seq(torch.from_numpy(x), torch.from_numpy(mask))
-        codes = torch.from_numpy(self.examples.codes[np.asarray(rows)]).float()
-        return Batch(inputs, codes, self._keep(inputs, rows, epoch))
+        places = np.asarray(rows)
+        targets = self.examples.targets(places, self.task, self.n_outputs)
+        among = np.ones(targets.shape, np.bool_)
+        if self.mixture is not None:
+            groups = [self.examples.groups[row] for row in places]
+            among = self.mixture.competing(groups, self.n_outputs)
+        return Batch(
+            inputs,
+            torch.from_numpy(targets).float(),
+            torch.from_numpy(among),
+            self._keep(inputs, rows, epoch),
+        )
+
+    def _order(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        if self.mixture is not None:
+            return self.mixture.order(self.examples.groups, rng)
+        return rng.permutation(len(self.examples))
 
     def _item(self, row: int, epoch: int) -> dict[Modality, Array]:
         item: dict[Modality, Array] = {}

@@ -23,7 +23,7 @@ from moodal.config import Train
 from moodal.errors import ConfigError
 from moodal.model.model import Answers, Network
 from moodal.tasks import Task
-from moodal.training import checkpoint, optimise
+from moodal.training import checkpoint, mixture, optimise
 from moodal.training.loader import Batch, Loader
 from moodal.training.objectives import Loss
 
@@ -124,7 +124,7 @@ class _Fit:
             group["lr"] = settings.learning_rate * rate
         with self.accelerator.autocast():
             batch = self._here(batch)
-            loss = self._loss(self.wrapped(batch.inputs, batch.keep or None), batch.codes)
+            loss = self._loss(self.wrapped(batch.inputs, batch.keep or None), batch)
         self.accelerator.backward(loss)
         if settings.clip:
             self.accelerator.clip_grad_norm_(self.wrapped.parameters(), settings.clip)
@@ -132,15 +132,15 @@ class _Fit:
         self.optimiser.zero_grad()
         return float(loss.detach())
 
-    def _loss(self, answers: Answers, codes: Tensor) -> Tensor:
-        settings = self.job.settings
-        loss = self.job.loss(answers.answer, codes).mean()
+    def _loss(self, answers: Answers, batch: Batch) -> Tensor:
+        settings, cost = self.job.settings, self.job.loss
+        loss = cost(answers.answer, batch.targets, batch.among).mean()
         # One modality alone is the answer itself: its own loss would only repeat it.
         if settings.auxiliary and len(self.network.modalities) > 1:
             for modality, scores in answers.auxiliary.items():
                 has = answers.present[modality].to(loss)
-                cost = (self.job.loss(scores, codes) * has).sum() / has.sum().clamp(min=1.0)
-                loss = loss + settings.auxiliary * cost
+                own = (cost(scores, batch.targets, batch.among) * has).sum()
+                loss = loss + settings.auxiliary * own / has.sum().clamp(min=1.0)
         if settings.l1:
             loss = loss + settings.l1 * optimise.l1(self.network)
         return loss
@@ -155,16 +155,17 @@ class _Fit:
                 f"after epoch {state.epoch + 1}: the run has diverged; lower "
                 f"train.learning_rate={self.job.settings.learning_rate:g}, or set train.clip=1"
             )
-        codes = self.job.valid.examples.codes
-        activated = task.activate(scores, 1.0)
-        score = float(task.score(codes, activated, self.job.labels)[task.goal])
+        valid = self.job.valid
+        found = mixture.scores(task, self.job.labels, valid.examples, scores, valid.mixture)
+        score = float(np.mean(list(found.values())))
         row = {"epoch": state.epoch + 1, "train_loss": train_loss, "valid_loss": valid_loss}
         row |= {"score": score, "seconds": seconds, "loader_share": loader_share}
         state.history.append(row)
         tell = f"{task.goal} {score:.3f}, loss {train_loss:.3f} (validation {valid_loss:.3f})"
         if self.accelerator.is_main_process:
             name = f"epoch {state.epoch + 1}/{self.job.settings.epochs}"
-            tqdm.write(f"{name}: {tell}, {seconds:.0f} s", file=sys.stderr)
+            sets = "".join(f", {group} {goal:.3f}" for group, goal in found.items() if group)
+            tqdm.write(f"{name}: {tell}{sets}, {seconds:.0f} s", file=sys.stderr)
         sign = 1.0 if task.higher_is_better else -1.0
         if state.best_score is None or sign * score > sign * state.best_score:
             state.best_score, state.best_epoch = score, state.epoch
@@ -194,7 +195,7 @@ class _Fit:
             for rows, made in zip(valid.rows(0), valid.batches(0), strict=True):
                 batch = self._here(made)
                 answer = self.network(batch.inputs).answer
-                total += float(self.job.loss(answer, batch.codes).sum())
+                total += float(self.job.loss(answer, batch.targets, batch.among).sum())
                 scores[rows] = answer.float().cpu().numpy()
         return scores, total / len(valid.examples)
 
@@ -204,7 +205,7 @@ class _Fit:
         move: Callable[[Tensor], Tensor] = lambda t: t.to(device, non_blocking=True)  # noqa: E731
         inputs = {m: type(s)(move(s.x), move(s.mask)) for m, s in batch.inputs.items()}
         keep = {m: move(k) for m, k in batch.keep.items()}
-        return Batch(inputs, move(batch.codes), keep)
+        return Batch(inputs, move(batch.targets), move(batch.among), keep)
 
     def save(self) -> None:
         self.saved = time.monotonic()

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from moodal.errors import ConfigError
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""(raw scores (B, C), codes (B,)) -> cost (B,)"""
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(raw scores (B, C), targets (B, C), among (B, C) bool: the outputs that compete) -> cost (B,)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,31 +38,39 @@ def class_weights(codes: NDArray[np.float64], n_labels: int) -> Tensor:
 
 
 def cross_entropy(cost: Cost) -> Loss:
-    """-log softmax(scores)[code], with label smoothing.
+    """-sum over the competing labels of target * log softmax(scores), with label smoothing.
 
-    Source: Szegedy et al., Rethinking the Inception Architecture (2016), section 7.
+    Of a target that is a teacher's answer it is, but for a constant, the Kullback-Leibler
+    divergence from it: Hinton et al., Distilling the Knowledge in a Neural Network (2015).
+    Source of the smoothing: Szegedy et al., Rethinking the Inception Architecture (2016), section
+    7.
     """
 
-    def loss(scores: Tensor, codes: Tensor) -> Tensor:
-        weights = None if cost.class_weights is None else cost.class_weights.to(scores)
-        return F.cross_entropy(
-            scores, codes.long(), weight=weights, label_smoothing=cost.smoothing, reduction="none"
-        )
+    def loss(scores: Tensor, targets: Tensor, among: Tensor) -> Tensor:
+        low = torch.finfo(scores.dtype).min
+        logs = scores.masked_fill(~among, low).log_softmax(1).masked_fill(~among, 0)
+        shown = targets * among
+        shares = shown / shown.sum(1, keepdim=True).clamp(min=1e-6)
+        even = among / among.sum(1, keepdim=True)
+        shares = (1 - cost.smoothing) * shares + cost.smoothing * even
+        if cost.class_weights is not None:
+            shares = shares * cost.class_weights.to(scores)
+        return -(shares * logs).sum(1)
 
     return loss
 
 
 def mse(cost: Cost) -> Loss:
     """((value - target) / unit)^2: the unit makes the size of the loss that of any other."""
-    return lambda scores, codes: ((scores[:, 0] - codes) / cost.unit).square()
+    return lambda scores, targets, _: ((scores - targets) / cost.unit).square().sum(1)
 
 
 def smooth_l1(cost: Cost) -> Loss:
     """Quadratic within one unit, linear beyond. Source: Girshick, Fast R-CNN (2015), equation 3."""
 
-    def loss(scores: Tensor, codes: Tensor) -> Tensor:
-        error = (scores[:, 0] - codes) / cost.unit
-        return F.smooth_l1_loss(error, torch.zeros_like(error), reduction="none")
+    def loss(scores: Tensor, targets: Tensor, among: Tensor) -> Tensor:
+        error = (scores - targets) / cost.unit
+        return F.smooth_l1_loss(error, torch.zeros_like(error), reduction="none").sum(1)
 
     return loss
 

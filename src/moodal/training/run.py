@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from itertools import chain
 from pathlib import Path
@@ -24,7 +25,7 @@ from moodal.preprocess.batch import Settings
 from moodal.preprocess.cache import default_folder
 from moodal.runtime.predict import Model
 from moodal.tasks import TASKS
-from moodal.training import checkpoint, examples, loop, objectives
+from moodal.training import checkpoint, examples, loop, mixture, objectives
 from moodal.training.examples import Decoder, Examples, Parts, Survey
 from moodal.training.finish import Origin, finish
 from moodal.training.loader import Loader
@@ -58,11 +59,12 @@ def train(
         parts = _read(file, valid, run)
         torch.manual_seed(run.train.seed)
         network = build.network(run, parts.settings, _measure(parts, run))
-        history = loop.fit(_job(parts, network, run, place), resume=resume)
+        job = _job(parts, network, run, place)
+        history = loop.fit(job, resume=resume)
         origin = Origin(run, place.hashes, history)
         processes = PartialState()
         if processes.is_main_process:
-            finish(parts, network, origin, out=out, scratch=place.folder / "bundle")
+            finish(job, parts, origin, out=out, scratch=place.folder / "bundle")
         processes.wait_for_everyone()
         return Model(out)
 
@@ -118,6 +120,7 @@ def _read(file: Path, valid: Path, run: Run) -> Parts:
                 labels=labels,
                 decoder=decoder,
                 name=path.name,
+                training=path is file,
             )
             for path in (file, valid)
         )
@@ -141,7 +144,7 @@ def _check_usable(part: Examples, settings: Settings, name: str) -> None:
             f"{name}: no readable row has {', '.join(missing)} ({len(part.rejected)} rows were "
             f"rejected){reason}. Mend the files, or leave out the column"
         )
-    if np.ptp(part.codes) == 0:
+    if len(part.labelled) == 0 or np.ptp(part.labelled) == 0:
         raise DataError(
             f"{name}: all {len(part)} readable rows have the same label ({len(part.rejected)} rows "
             "were rejected); a model needs at least two: mend the rejected rows, or add others"
@@ -150,7 +153,7 @@ def _check_usable(part: Examples, settings: Settings, name: str) -> None:
 
 def _measure(parts: Parts, run: Run) -> Measured:
     n_outputs = parts.task.n_outputs(parts.labels)
-    bias, scale = parts.task.start(parts.train.codes, n_outputs)
+    bias, scale = parts.task.start(parts.train.labelled, n_outputs)
     figures = {
         m: _mean_and_std(parts.train.arrays[m], parts.inputs[m])
         for m, kind in parts.settings.kinds.items()
@@ -212,22 +215,30 @@ def _job(parts: Parts, network: Network, run: Run, place: Workplace) -> loop.Job
     settings = run.train
     weights = None
     if settings.class_weights and parts.labels:
-        weights = objectives.class_weights(parts.train.codes, len(parts.labels))
+        weights = objectives.class_weights(parts.train.labelled, len(parts.labels))
     cost = objectives.Cost(weights, settings.label_smoothing, network.scale)
+    n_outputs = parts.task.n_outputs(parts.labels)
+    sets = None
+    if settings.mixture is not None:
+        sets = mixture.fit(parts.train, settings.mixture, n_outputs)
+    train = Loader(
+        parts.train,
+        parts.inputs,
+        settings.batch_size,
+        settings.seed,
+        task=parts.task,
+        n_outputs=n_outputs,
+        training=True,
+        modality_dropout=settings.modality_dropout if len(network.modalities) > 1 else 0.0,
+        mixture=sets,
+    )
     return loop.Job(
         network=network,
         loss=objectives.build(run.task, settings.loss, cost),
         task=parts.task,
         labels=parts.labels,
-        train=Loader(
-            parts.train,
-            parts.inputs,
-            settings.batch_size,
-            settings.seed,
-            training=True,
-            modality_dropout=settings.modality_dropout if len(network.modalities) > 1 else 0.0,
-        ),
-        valid=Loader(parts.valid, parts.inputs, settings.batch_size, seed=0, training=False),
+        train=train,
+        valid=dataclasses.replace(train, examples=parts.valid, seed=0, training=False),
         settings=settings,
         folder=place.folder,
         identity=place.identity,

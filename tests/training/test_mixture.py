@@ -1,0 +1,100 @@
+"""Unlike sets: drawn by size to a power, and only a set's own labels compete in its rows."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from tiny import LABELLED
+
+from moodal import api
+from moodal.tasks import TASKS
+from moodal.training import mixture
+from moodal.training.examples import Examples
+
+BIG, SMALL, UNLABELLED = "big", "small", "outliers"
+
+
+@pytest.fixture
+def examples() -> Examples:
+    """90 rows of three labels, 10 of the first and the last alone, 4 without a label."""
+    groups = [BIG] * 90 + [SMALL] * 10 + [UNLABELLED] * 4
+    codes = np.array([*([0, 1, 2] * 30), *([0, 2] * 5), *([np.nan] * 4)])
+    even = {row: np.full(3, 1 / 3) for row in range(100, 104)}
+    return Examples(codes, {}, probabilities=even, groups=groups)
+
+
+def drawn(examples: Examples, exponent: float) -> dict[str, int]:
+    rows = mixture.fit(examples, exponent, 3).order(examples.groups, np.random.default_rng(0))
+    names, counts = np.unique(np.array(examples.groups)[rows], return_counts=True)
+    return dict(zip(names.tolist(), counts.tolist(), strict=True))
+
+
+def test_an_exponent_of_one_draws_every_row_once(examples: Examples) -> None:
+    order = mixture.fit(examples, 1.0, 3).order(examples.groups, np.random.default_rng(0))
+    assert sorted(order.tolist()) == list(range(104))
+
+
+def test_a_lower_exponent_draws_small_sets_more_often(examples: Examples) -> None:
+    assert drawn(examples, 0.0) == {BIG: 35, SMALL: 35, UNLABELLED: 35}
+    roots = np.sqrt([90, 10, 4])
+    wanted = np.rint(104 * roots / roots.sum()).astype(int).tolist()
+    assert drawn(examples, 0.5) == dict(zip([BIG, SMALL, UNLABELLED], wanted, strict=True))
+
+
+def test_rows_of_a_small_set_are_drawn_equally_often(examples: Examples) -> None:
+    order = mixture.fit(examples, 0.0, 3).order(examples.groups, np.random.default_rng(0))
+    counts = np.bincount(order, minlength=104)[90:100]
+    assert counts.max() - counts.min() == 1
+
+
+def test_the_labels_of_a_set_compete_and_all_do_where_a_set_has_none(examples: Examples) -> None:
+    found = mixture.fit(examples, 0.5, 3)
+    among = found.competing([BIG, SMALL, UNLABELLED, "unseen"], 3)
+    assert among.tolist() == [[True] * 3, [True, False, True], [True] * 3, [True] * 3]
+
+
+def test_the_score_of_a_set_is_among_its_own_labels(examples: Examples) -> None:
+    labelled = Examples(examples.codes[:100], {}, groups=examples.groups[:100])
+    raw = np.tile([0.0, 5.0, 1.0], (100, 1))  # "1" always, and "2" where "1" does not compete
+    found = mixture.fit(labelled, 0.5, 3)
+    scores = mixture.scores(TASKS[LABELLED], ("a", "b", "c"), labelled, raw, found)
+    assert scores[BIG] == pytest.approx((0 + 0.5 + 0) / 3)
+    assert scores[SMALL] == pytest.approx((0 + 2 / 3) / 2)
+    one = mixture.scores(TASKS[LABELLED], ("a", "b", "c"), labelled, raw, None)
+    assert list(one) == [""]
+
+
+def unlike(folder: Path) -> tuple[Path, Path]:
+    """Two sets, one of them without the middle label, and rows that have only probabilities."""
+    tiny.rows(folder)
+    paths = []
+    for part in ("train", "dev"):
+        with (folder / f"{part}.csv").open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        for place, row in enumerate(rows):
+            row["group"] = "three" if place % 2 or row["label"] == "fair" else "two"
+            row["probabilities"] = ""
+        for row in rows[:4]:
+            row |= {"group": "unsure", "label": "", "probabilities": '{"bad": 1, "good": 1}'}
+        path = folder / f"{part}-unlike.csv"
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        paths.append(path)
+    return paths[0], paths[1]
+
+
+def test_unlike_sets_train_one_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train, dev = unlike(tmp_path / "data")
+    settings = (*tiny.SETTINGS, "train.mixture=0.5", f"cache={tmp_path / 'cache'}")
+    model = api.train(train, valid=dev, out=tmp_path / "model", settings=settings)
+    told = capsys.readouterr().err
+    assert ", three 0." in told or ", three 1." in told
+    assert model.info.labels == ("bad", "fair", "good")
+    assert model.info.data["train"]["unlabelled"] == 0
+    assert model.info.data["valid"]["unlabelled"] == 4
