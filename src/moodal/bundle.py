@@ -17,12 +17,13 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pydantic
+import yaml
 
 from moodal import config
 from moodal.errors import CapacityError, ConfigError, ModelError
@@ -39,6 +40,10 @@ WEIGHTS = "weights.safetensors"
 CONFIG = "config.yaml"
 CARD = "card.md"
 
+PACKAGED = Path(__file__).parent / "base"
+"""The model that comes with the package."""
+BASE = "base"
+"""What it is called where a model's folder is asked for."""
 
 _NO_PLACE = {
     errno.ENOSPC,
@@ -105,6 +110,18 @@ class Info(config.Stage):
     @property
     def settings(self) -> Settings:
         return Settings(self.kinds, self.widths, self.text, self.image, self.audio)
+
+
+def find(name: Path | str | None) -> Path:
+    """The folder of a model: None and "base" mean the packaged one, unless a folder has that name.
+
+    Raises: ModelError when the packaged model is not there.
+    """
+    if name is not None and (str(name) != BASE or Path(name).is_dir()):
+        return Path(name)
+    if not (PACKAGED / INFO).is_file():
+        raise ModelError("this build of moodal holds no base model; name a trained folder")
+    return PACKAGED
 
 
 def subset_name(subset: Subset) -> str:
@@ -243,6 +260,25 @@ def verify(folder: Path) -> Info:
     for name in info.files:
         read(folder, info, name)
     return info
+
+
+def settings_of(folders: Sequence[Path]) -> dict[str, Any]:
+    """The settings that a run which starts from these models takes over: how their modalities are
+    read and encoded, the fusion and the head of the first.
+
+    Raises: ModelError.
+    """
+    taken: dict[str, Any] = {}
+    for folder in folders:
+        info = load(folder)
+        made_with = yaml.safe_load(read(folder, info, CONFIG))
+        for stage in (*(f"{m}_encoder" for m in info.modalities), "fusion", "head"):
+            taken.setdefault(stage, made_with[stage])
+        for modality in info.modalities:
+            taken.setdefault(modality, made_with[modality])
+    if "text" in taken:
+        taken["text"]["vectors"] = None  # the model's own are further on
+    return taken
 
 
 def size_bytes(folder: Path) -> int:

@@ -202,6 +202,14 @@ class Train(Stage):
     """The chance that a present modality is hidden in a step (one is always left)."""
     auxiliary: Annotated[float, Field(ge=0.0)] = 0.3
     """Weight of each modality's own loss."""
+    freeze: tuple[Modality, ...] = ()
+    """Encoders that stay as they are, as when a run starts from a trained model."""
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """The learning rate of a layer is this much lower than that of the layer after it, from the
+    answer back to the input."""
+    unfreeze_epochs: Annotated[float, Field(ge=0.0)] = 0.0
+    """Gradual unfreezing: the answer learns from the start, and every so many epochs the layer
+    before joins in; 0 = all learn from the start."""
     precision: Literal["no", "fp16", "bf16"] = "no"
     """Mixed precision, as Accelerate names it."""
     checkpoint_seconds: Positive = 60.0
@@ -249,16 +257,25 @@ class Run(Stage):
         return self
 
 
-def load(source: Path | Run | None = None, settings: Sequence[str] = ()) -> Run:
+def load(
+    source: Path | Run | None = None,
+    settings: Sequence[str] = (),
+    *,
+    under: Mapping[str, Any] | None = None,
+) -> Run:
     """The configuration in a YAML file (or the defaults), with `key.key=value` laid over it.
 
-    Values are read as YAML: `train.epochs=5`, `audio.noise_snr_db=null`, `modalities=[text]`.
+    under: plain values that hold where the source says nothing. Values are read as YAML:
+    `train.epochs=5`, `audio.noise_snr_db=null`, `modalities=[text]`.
 
     Raises: ConfigError, naming the key, its value and what was allowed.
     """
-    values = {}
+    values = {stage: dict(given) for stage, given in (under or {}).items()}
     if source is not None:
-        values = source.model_dump() if isinstance(source, Run) else _read(source)
+        given = source.model_dump(exclude_unset=True) if isinstance(source, Run) else _read(source)
+        for stage, value in given.items():
+            both = isinstance(value, dict) and stage in values
+            values[stage] = {**values[stage], **value} if both else value
     for setting in settings:
         _lay_over(values, setting)
     return parse(values)

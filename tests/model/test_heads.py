@@ -63,9 +63,9 @@ def single(*values: float) -> Seq[Tensor]:
 
 def test_perceptron_by_hand() -> None:
     linear, hidden = Perceptron(1, 2), Perceptron(1, 1, hidden=2, activation="relu")
-    linear.layers[-1].weight.data = torch.tensor([[2.0], [-1.0]])
+    linear.last.weight.data = torch.tensor([[2.0], [-1.0]])
     assert linear(Fused(single(3), single(0))).x.tolist() == [[[6, -3]]]
-    ones(hidden.layers[-1])
+    ones(hidden.last)
     hidden.layers[1].weight.data = torch.tensor([[2.0], [-5.0]])
     nn.init.ones_(hidden.layers[1].bias)
     assert hidden(Fused(single(3), single(0))).x.item() == 7  # relu(7) + relu(-14)
@@ -73,5 +73,5 @@ def test_perceptron_by_hand() -> None:
 
 def test_convolution_by_hand() -> None:
     head = Convolutional(1, 1, activation="relu")
-    ones(head.filters.convolution, head.layers[-1])
+    ones(head.filters.convolution, head.last)
     assert head(Fused(single(0), single(1, 2, 4, -9))).x.item() == 7  # of 3, 7, -3, -5

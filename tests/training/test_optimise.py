@@ -93,3 +93,18 @@ def test_l1_is_the_sum_of_absolute_weights_without_biases() -> None:
     assert layer.weight.grad is not None
     assert layer.weight.grad.tolist() == [[1.0, -1.0], [1.0, 0.0]]
     assert layer.bias.grad is None
+
+
+def test_the_rate_falls_with_depth_and_a_deep_layer_waits() -> None:
+    settings = Train(layer_decay=0.5, unfreeze_epochs=1.5)
+    head, fusion, stem = {"depth": 0}, {"depth": 1}, {"depth": 3}
+    assert [optimise.rate(g, 9.0, settings) for g in (head, fusion, stem)] == [1.0, 0.5, 0.125]
+    assert [optimise.rate(g, 0.0, settings) for g in (head, fusion, stem)] == [1.0, 0.0, 0.0]
+    assert [optimise.rate(g, 1.5, settings) for g in (head, fusion, stem)] == [1.0, 0.5, 0.0]
+
+
+def test_groups_are_of_one_depth() -> None:
+    network = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    built = optimise.build(network, Train(l2=0.1), lambda name: 5 if name[0] == "0" else 0)
+    found = {(g["depth"], g["weight_decay"], len(g["params"])) for g in built.param_groups}
+    assert found == {(5, 0.1, 1), (5, 0.0, 1), (0, 0.1, 1), (0, 0.0, 1)}

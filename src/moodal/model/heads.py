@@ -52,11 +52,11 @@ class Perceptron(nn.Module):
             self.layers.extend(
                 [nn.Linear(width, hidden), ACTIVATIONS[activation](), nn.Dropout(dropout)]
             )
-        self.layers.append(last(hidden or width, n_out))
+        self.last = last(hidden or width, n_out)
 
     def forward(self, fused: Fused) -> Seq[Tensor]:
         x, mask = fused.summary
-        return hide(Seq(self.layers(x), mask))
+        return hide(Seq(self.last(self.layers(x)), mask))
 
 
 class Convolutional(nn.Module):
@@ -78,12 +78,13 @@ class Convolutional(nn.Module):
         n_filters = hidden or width
         self.filters = SameConvolution(width, n_filters, 3)
         self.activation = ACTIVATIONS[activation]()
-        self.layers = nn.Sequential(nn.Dropout(dropout), last(n_filters, n_out))
+        self.dropout = nn.Dropout(dropout)
+        self.last = last(n_filters, n_out)
 
     def forward(self, fused: Fused) -> Seq[Tensor]:
         x, mask = hide(fused.all)
         found = self.activation(self.filters(x))  # (B, S, n_filters)
-        answer = self.layers(masked_max(found, mask)).unsqueeze(1)
+        answer = self.last(self.dropout(masked_max(found, mask))).unsqueeze(1)
         return hide(Seq(answer, mask.any(1, keepdim=True)))
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from moodal.errors import ConfigError
 from moodal.model.layers import masked_root_sum
 from moodal.types import MODALITIES, Modality, Seq, Subset
 
@@ -78,6 +79,25 @@ class Network(nn.Module):
             x[has], mask[has] = part
             encoded[modality] = Seq(x, mask)
         return encoded
+
+    def depth(self, name: str) -> int:
+        """Layers between a weight and the answer: 0 the head, 1 the fusion, then each encoder from
+        its end."""
+        part, which, layer, *_ = name.split(".")
+        if part != "encoders":
+            return 1 if which == "fusion" else 0
+        encoder = self.encoders[which]
+        assert isinstance(encoder, nn.Sequential), "an encoder is a row of layers"
+        return 1 + len(encoder) - int(layer)
+
+    def freeze(self, modalities: Subset) -> None:
+        """These encoders learn no more. Raises: ConfigError for one that is not there."""
+        if missing := [m for m in modalities if m not in self.modalities]:
+            raise ConfigError(
+                f"train.freeze={list(modalities)}: the model does not read {', '.join(missing)}"
+            )
+        for modality in modalities:
+            self.encoders[modality].requires_grad_(False)
 
     def graph(self) -> nn.Module:
         """Fusion + head + scale as one module: (x, mask) of each modality in turn -> (B, C)."""

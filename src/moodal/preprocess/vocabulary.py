@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,29 +110,33 @@ class Vocabulary:
             file.writelines(f"{piece}\n" for piece in self.pieces)
 
 
-def fit(texts: Iterable[str], settings: Text) -> Vocabulary:
+def fit(texts: Iterable[str], settings: Text, *, known: Sequence[str] = ()) -> Vocabulary:
     """The pieces found in the most texts; equal counts are ordered by the piece itself.
 
+    known: pieces that keep their places at the front; new ones follow while there is room.
     Texts that hold nothing are passed over. Memory is bounded: see COUNTED.
 
     Raises: DataError, when no piece is left.
     """
     counts: Counter[str] = Counter()
-    least, known = 1, dict[str, list[str]]()
+    least, remembered = 1, dict[str, list[str]]()
     for text in texts:
         with suppress(RecordError):
-            counts.update(_pieces(tokenise(text, settings), settings, known))
+            counts.update(_pieces(tokenise(text, settings), settings, remembered))
         while len(counts) > COUNTED:
             least += 1
             counts = Counter({piece: n for piece, n in counts.items() if n >= least})
+    for piece in known:
+        counts.pop(piece, None)
     kept = [item for item in counts.items() if item[1] >= settings.min_count]
-    if not kept:
+    if not kept and not known:
         raise DataError(
             f"no word or n-gram stands in {settings.min_count} texts; "
             "give more texts or lower text.min_count"
         )
     kept.sort(key=lambda item: (-item[1], item[0]))
-    return Vocabulary(tuple(piece for piece, _ in kept[: settings.vocabulary]), settings)
+    room = max(0, settings.vocabulary - len(known))
+    return Vocabulary((*known, *(piece for piece, _ in kept[:room])), settings)
 
 
 def load(path: Path, settings: Text) -> Vocabulary:

@@ -42,11 +42,12 @@ MAX_REJECTIONS = 100
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where a model comes from. hashes: train and valid -> sha256 of the manifest.
-    history: one row an epoch."""
+    history: one row an epoch. parents: the models it started from."""
 
     run: Run
     hashes: dict[str, str]
     history: list[dict[str, float]]
+    parents: tuple[str, ...] = ()
 
 
 def finish(job: Job, parts: Parts, origin: Origin, *, out: Path, scratch: Path) -> Model:
@@ -144,6 +145,7 @@ def _info(parts: Parts, network: Network, origin: Origin, *, name: str) -> bundl
         data=data,
         scores={},
         history=tuple(origin.history),
+        parents=origin.parents,
     )
 
 

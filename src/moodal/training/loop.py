@@ -76,13 +76,14 @@ class _Fit:
     def __init__(self, job: Job) -> None:
         self.job, self.state = job, State()
         settings = job.settings
+        job.network.freeze(settings.freeze)
         # Accelerate keeps one precision for the process; a run has its own.
         AcceleratorState._reset_state()
         # A batch may lack a modality; then its encoder has no gradient in that step.
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)
         self.accelerator = Accelerator(mixed_precision=settings.precision, kwargs_handlers=[unused])
         self.wrapped, self.optimiser = self.accelerator.prepare(
-            job.network, optimise.build(job.network, settings)
+            job.network, optimise.build(job.network, settings, job.network.depth)
         )
         self.network: Network = self.accelerator.unwrap_model(self.wrapped, keep_fp32_wrapper=False)
         self.best = _copy(self.network.state_dict())
@@ -102,6 +103,8 @@ class _Fit:
             disable=None if self.accelerator.is_main_process else True,
         )
         self.wrapped.train()
+        for modality in self.job.settings.freeze:  # nor may its running means move
+            self.network.encoders[modality].eval()
         for batch in bar:
             self.state.loss_sum += self._step(batch)
             self.state.step += self.accelerator.num_processes
@@ -119,9 +122,10 @@ class _Fit:
     def _step(self, batch: Batch) -> float:
         settings, n_batches = self.job.settings, len(self.job.train)
         step = self.state.epoch * n_batches + self.state.step
-        rate = optimise.factor(step, settings.epochs * n_batches, settings)
+        rate = settings.learning_rate
+        rate *= optimise.factor(step, settings.epochs * n_batches, settings)
         for group in self.optimiser.param_groups:
-            group["lr"] = settings.learning_rate * rate
+            group["lr"] = rate * optimise.rate(group, step / n_batches, settings)
         with self.accelerator.autocast():
             batch = self._here(batch)
             loss = self._loss(self.wrapped(batch.inputs, batch.keep or None), batch)

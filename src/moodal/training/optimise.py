@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,15 +25,34 @@ OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 
-def build(network: nn.Module, settings: Train) -> torch.optim.Optimizer:
-    """L2 reaches the weights, never biases and gains: those have one axis."""
-    weights = [p for p in network.parameters() if p.ndim > 1]
-    rest = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": weights, "weight_decay": settings.l2},
-        {"params": rest, "weight_decay": 0.0},
+def build(
+    network: nn.Module, settings: Train, depth: Callable[[str], int] = lambda name: 0
+) -> torch.optim.Optimizer:
+    """Groups of weights of one depth. L2 reaches the weights, never biases and gains: those have
+    one axis.
+
+    depth: name of a weight -> layers between it and the answer.
+    """
+    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    for name, weights in network.named_parameters():
+        if weights.requires_grad:
+            groups.setdefault((depth(name), weights.ndim > 1), []).append(weights)
+    listed = [
+        {"params": weights, "weight_decay": settings.l2 if decays else 0.0, "depth": place}
+        for (place, decays), weights in groups.items()
     ]
-    return OPTIMISERS[settings.optimiser](groups, settings)
+    return OPTIMISERS[settings.optimiser](listed, settings)
+
+
+def rate(group: Mapping[str, Any], epoch: float, settings: Train) -> float:
+    """The learning rate of a group, as a share of the head's. epoch: those done, in parts too.
+
+    Source: Howard and Ruder, Universal Language Model Fine-tuning (2018), sections 3.2
+    (discriminative fine-tuning, there 1 / 2.6 a layer) and 3.3 (gradual unfreezing).
+    """
+    if epoch < settings.unfreeze_epochs * group["depth"]:
+        return 0.0
+    return float(settings.layer_decay ** group["depth"])
 
 
 DECAYS: dict[str, Callable[[float], float]] = {

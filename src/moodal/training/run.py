@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from moodal.preprocess.cache import default_folder
 from moodal.runtime.predict import Model
 from moodal.tasks import TASKS
 from moodal.training import checkpoint, examples, loop, mixture, objectives
+from moodal.training import start as starting
 from moodal.training.examples import Decoder, Examples, Parts, Survey
 from moodal.training.finish import Origin, finish
 from moodal.training.loader import Loader
@@ -42,26 +44,33 @@ def train(
     valid: Path,
     out: Path,
     run: Run | None = None,
+    start: Sequence[Path] = (),
     resume: bool = False,
 ) -> Model:
     """Train a model and save it as a bundle.
 
     file, valid: manifests (CSV, TSV, JSONL, Parquet) for training and validation. out: the folder
     to write; a bundle there is replaced when the new one is whole. run: settings, None = defaults.
-    resume: go on with the run of the same settings and data that was stopped.
+    start: trained models whose words and weights to begin with. resume: go on with the run of the
+    same settings and data that was stopped.
 
-    Raises: DataError, ConfigError, CapacityError.
+    Raises: DataError, ConfigError, ModelError, CapacityError.
     """
     run = run or Run()
     bundle.check_target(out)
     torch.set_num_threads(run.train.threads)
-    with Workplace(out, run, hashes=_hashes(file, valid), resume=resume) as place:
-        parts = _read(file, valid, run)
+    parents = starting.read(start)
+    hashes = _hashes(file, valid) | {p.info.name: p.info.seal for p in parents}
+    with Workplace(out, run, hashes=hashes, resume=resume) as place:
+        parts = _read(file, valid, run, starting.pieces(parents))
         torch.manual_seed(run.train.seed)
         network = build.network(run, parts.settings, _measure(parts, run))
+        if parents:
+            starting.take_over(network, parts, parents)
         job = _job(parts, network, run, place)
         history = loop.fit(job, resume=resume)
-        origin = Origin(run, place.hashes, history)
+        lineage = tuple(f"{p.info.name} {p.info.seal[:12]}" for p in parents)
+        origin = Origin(run, place.hashes, history, lineage)
         processes = PartialState()
         if processes.is_main_process:
             finish(job, parts, origin, out=out, scratch=place.folder / "bundle")
@@ -99,12 +108,14 @@ def _hashes(file: Path, valid: Path) -> dict[str, str]:
     return {"train": manifest.fingerprint(file), "valid": manifest.fingerprint(valid)}
 
 
-def _read(file: Path, valid: Path, run: Run) -> Parts:
+def _read(file: Path, valid: Path, run: Run, pieces: tuple[str, ...]) -> Parts:
     """Two passes over the training manifest (what is in it; its rows), one over validation."""
     task, survey = TASKS[run.task], Survey()
     texts = survey.watch(manifest.read(file, run.columns), run.modalities)
     first = next(texts, None)
-    known = None if first is None else vocabulary.fit(chain([first], texts), run.text)
+    known = None
+    if first is not None:
+        known = vocabulary.fit(chain([first], texts), run.text, known=pieces)
     try:
         labels = task.fit_codec(survey.targets)
     except DataError as error:

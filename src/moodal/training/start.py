@@ -1,0 +1,116 @@
+"""Where a run starts from: trained models whose words and weights it takes over.
+
+Weights are matched by what they stand for: those of a piece of text by the piece, those of an
+answer by its label, all others by their place. What has no counterpart starts as in any run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load as tensors_of
+from torch import Tensor
+
+from moodal import bundle
+from moodal.errors import ConfigError
+from moodal.model.model import Network
+from moodal.preprocess import vocabulary
+from moodal.preprocess.vocabulary import Vocabulary
+from moodal.training.examples import Parts
+from moodal.types import Modality
+
+PIECES = ("encoders.text.0.embedding.weight", "encoders.text.0.weights")
+"""What has one row a piece of text."""
+VALUE = ("value",)
+"""Stands for the labels of a model that answers with a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """A trained model: what it is, its weights, the pieces of text it knows."""
+
+    info: bundle.Info
+    weights: dict[str, Tensor]
+    vocabulary: Vocabulary | None
+
+
+def read(folders: Sequence[Path]) -> tuple[Parent, ...]:
+    """Raises: ModelError for what is no model; ConfigError when two of them read text."""
+    parents = tuple(map(_read, folders))
+    if sum(parent.vocabulary is not None for parent in parents) > 1:
+        raise ConfigError("two of the models to start from read text; one vocabulary can be kept")
+    return parents
+
+
+def _read(folder: Path) -> Parent:
+    info = bundle.load(folder)
+    words = None
+    if bundle.VOCABULARY in info.files:
+        words = vocabulary.parse(bundle.read(folder, info, bundle.VOCABULARY), info.text)
+    weights = tensors_of(bundle.read(folder, info, bundle.WEIGHTS))
+    return Parent(info, weights, words)
+
+
+def pieces(parents: Sequence[Parent]) -> tuple[str, ...]:
+    """The pieces of text that are known beforehand."""
+    return next((p.vocabulary.pieces for p in parents if p.vocabulary is not None), ())
+
+
+def take_over(network: Network, parts: Parts, parents: Sequence[Parent]) -> None:
+    """Copy what the parents know into the network; where two know the same, the first counts.
+
+    An encoder and its own answer come from any parent that reads its modality. The fusion and the
+    head come only from one with the same modalities: they are about these together.
+
+    Raises: ConfigError when an encoder was made with other settings.
+    """
+    own = network.state_dict()
+    for answer in network.answer.alone.parameters():
+        torch.nn.init.zeros_(answer)  # a label that is new to all parents begins with no opinion
+    for parent in reversed(parents):
+        for name, value in parent.weights.items():
+            if name in own and _is_shared(name, network, parts, parent):
+                _copy(name, value, own[name], parts, parent)
+
+
+def _is_shared(name: str, network: Network, parts: Parts, parent: Parent) -> bool:
+    for modality in network.modalities:
+        if name.startswith((f"encoders.{modality}.", f"answer.alone.{modality}.")):
+            return parent.info.kinds.get(modality) == parts.settings.kinds[modality]
+    together = name.startswith(("answer.fusion.", "answer.head."))
+    return together and parent.info.kinds == parts.settings.kinds
+
+
+def _copy(name: str, given: Tensor, own: Tensor, parts: Parts, parent: Parent) -> None:
+    if name in PIECES and parent.vocabulary is not None and parts.vocabulary is not None:
+        _copy_rows(given, own, _piece_names(parent.vocabulary), _piece_names(parts.vocabulary))
+    elif name.startswith(("answer.alone.", "answer.head.last.")):
+        _copy_rows(given, own, parent.info.labels or VALUE, parts.labels or VALUE)
+    elif given.shape == own.shape:
+        own.copy_(given)
+    elif name.startswith("encoders."):
+        modality: Modality = next(m for m in parts.settings.kinds if f".{m}." in name)
+        raise ConfigError(
+            f"{modality}_encoder or fusion.width differs from what {parent.info.name}, the model "
+            f"to start from, was made with ({name} is {list(own.shape)} here, "
+            f"{list(given.shape)} there); leave these settings out"
+        )
+
+
+def _copy_rows(given: Tensor, own: Tensor, there: Sequence[str], here: Sequence[str]) -> None:
+    """Row by row, by name."""
+    if given.shape[1:] != own.shape[1:]:
+        return
+    place = {name: row for row, name in enumerate(there)}
+    known = [(row, place[name]) for row, name in enumerate(here) if name in place]
+    if known:
+        rows, places = map(list, zip(*known, strict=True))
+        own[rows] = given[places].to(own.dtype)
+
+
+def _piece_names(known: Vocabulary) -> list[str]:
+    """The name of each row of an embedding; no piece is empty or a line's end."""
+    return ["", "\n", *known.pieces]
