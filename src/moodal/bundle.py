@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pydantic
 import yaml
@@ -39,6 +39,8 @@ REFERENCE = "reference.json"
 WEIGHTS = "weights.safetensors"
 CONFIG = "config.yaml"
 CARD = "card.md"
+SCALE = ":scale"
+"""weights.safetensors of int8: NAME times NAME:scale, (n_rows,), is the tensor."""
 
 PACKAGED = Path(__file__).parent / "base"
 """The model that comes with the package."""
@@ -98,6 +100,9 @@ class Info(config.Stage):
     history: tuple[dict[str, float], ...] = ()
     """One row an epoch: epoch, train_loss, valid_loss, score, seconds."""
     parents: tuple[str, ...] = ()
+    """The models it started from: name and the beginning of the seal."""
+    weights: Literal["float32", "int8"] = "float32"
+    """How weights are kept; answers are computed in float32."""
     files: dict[str, str] = pydantic.Field(default_factory=dict)
     """File name -> sha256."""
     seal: str = ""

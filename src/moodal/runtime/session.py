@@ -66,6 +66,8 @@ class Sessions:
             options.intra_op_num_threads = self._threads
             options.inter_op_num_threads = 1
             options.log_severity_level = 3
+            # Weights kept as integers become floats once, at loading, not in every answer.
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
             content = bundle.read(self._folder, self._info, name)
             self._open[name] = ort.InferenceSession(
                 content, options, providers=["CPUExecutionProvider"]

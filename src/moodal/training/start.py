@@ -50,8 +50,18 @@ def _read(folder: Path) -> Parent:
     words = None
     if bundle.VOCABULARY in info.files:
         words = vocabulary.parse(bundle.read(folder, info, bundle.VOCABULARY), info.text)
-    weights = tensors_of(bundle.read(folder, info, bundle.WEIGHTS))
+    weights = _unpacked(tensors_of(bundle.read(folder, info, bundle.WEIGHTS)))
     return Parent(info, weights, words)
+
+
+def _unpacked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As float32, whichever way they were kept."""
+    scales = {name: tensors.pop(name) for name in list(tensors) if name.endswith(bundle.SCALE)}
+    for name, scale in scales.items():
+        whole = tensors[name.removesuffix(bundle.SCALE)]
+        shape = (-1,) + (1,) * (whole.ndim - 1)
+        tensors[name.removesuffix(bundle.SCALE)] = whole.float() * scale.reshape(shape)
+    return tensors
 
 
 def pieces(parents: Sequence[Parent]) -> tuple[str, ...]:
