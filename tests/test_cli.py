@@ -83,7 +83,7 @@ CONTRACT = {
     ("data", "check"): "--against",
     ("data", "split"): "--out --group --ratios",
     ("train",): "--valid --out --config --set --label --group --resume",
-    ("evaluate",): "--model --out --among",
+    ("evaluate",): "--model --checklist --out --among",
     ("predict",): "--model --text --image --audio --out",
     ("info",): "",
 }
@@ -122,7 +122,10 @@ def test_the_version_is_told() -> None:
         ("predict", "in.csv", "--model", "m", "--column", "review"),
         ("train", "in.csv"),
         ("train", "in.csv", "--valid", "v.csv", "--out", "m", "--column", "review"),
-        ("evaluate", "in.csv"),
+        ("evaluate", "--model", "m"),
+        ("evaluate", "in.csv", "--checklist", "--model", "m"),
+        ("evaluate", "--checklist", "--model", "m", "--among", "good,bad"),
+        ("evaluate", "--checklist", "--model", "m", "--column", "text=review"),
         ("info",),
         ("data", "toy", "d", "--rows", "3"),
         ("data", "split", "in.csv", "--out", "d", "--ratios", "a,b"),
@@ -147,6 +150,7 @@ PREDICTION = {
     "contributions",
     "value",
     "abstain",
+    "reason",
     "words",
 }
 
@@ -179,19 +183,20 @@ def test_an_unsure_answer_says_so() -> None:
         "value": None,
         "confidence": 0.4,
         "abstain": True,
+        "reason": "unsure",
         "probabilities": {"good": 0.4},
         "contributions": {"text": 0.1},
         "words": [],
     }
     first, *_ = cli._answer(answer).splitlines()
-    assert first == "good  0.400  (unsure: under the threshold)"
+    assert first == "good  0.400  (abstains: not sure enough / 弃权：把握不足)"
 
 
 def test_a_record_that_cannot_be_read_is_an_error() -> None:
     model = ("--model", train_once())
     said = failed(RecordError, "predict", *model, "--image", "nowhere.jpg", "--text", "x")
     assert said == "image: nowhere.jpg: No such file or directory; correct the path"
-    assert "give it at least one" in failed(RecordError, "predict", *model, "--text", "")
+    assert "is not a file" in failed(RecordError, "predict", *model, "--audio", "")
 
 
 # ---- files -------------------------------------------------------------------------------------
@@ -288,6 +293,17 @@ def test_among_lets_only_the_named_labels_compete(file: Path) -> None:
     assert (report["n"], report["set_aside"], report["labels"]) == (2, 1, ["bad", "good"])
     said = failed(ConfigError, *args, "--among", "good,superb")
     assert "it knows bad, fair, good" in said
+
+
+def test_evaluate_by_the_checklist_needs_no_file(tmp_path: Path) -> None:
+    args = ("evaluate", "--checklist", "--model", train_once())
+    found = json.loads(ok(*args, "--json", "--out", tmp_path / "found"))
+    assert found["n"] + found["skipped"] >= 200
+    assert found["capabilities"]["negation"]["languages"].keys() == {"en", "zh"}
+    written = tmp_path / "found" / "checklist.json"
+    assert json.loads(written.read_text(encoding="utf-8")) == found
+    assert "negation 否定" in ok(*args)
+    assert "is a file" in failed(DataError, *args, "--out", written)
 
 
 def test_info_tells_and_verifies(tmp_path: Path) -> None:

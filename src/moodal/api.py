@@ -24,18 +24,20 @@ from moodal.types import Media, Modality, Record, Rejection
 
 if TYPE_CHECKING:
     from moodal.data.findings import CheckReport
+    from moodal.evaluation.checklist import Checklist
     from moodal.evaluation.result import Report
 
 TRAINING_PACKAGES = ("torch", "accelerate", "safetensors", "onnx")
 
 
-def load(path: Path | str, *, threads: int = 1) -> Model:
+def load(path: Path | str | None = None, *, threads: int = 1) -> Model:
     """A trained model from its folder; its graphs are read when first needed.
 
-    threads: how many ONNX Runtime may use for one answer.
+    path: a folder; None or "base" = the model that comes with the package. threads: how many ONNX
+    Runtime may use for one answer.
     Raises: ModelError when the folder is no model, or a file of it has changed.
     """
-    return Model(Path(path), threads=threads)
+    return Model(bundle.find(path), threads=threads)
 
 
 def train(
@@ -45,17 +47,23 @@ def train(
     out: Path | str,
     run: Run | Path | str | None = None,
     settings: Sequence[str] = (),
+    start: Sequence[Path | str] = (),
     resume: bool = False,
 ) -> Model:
     """Train a model on a manifest, save it as a folder, and return it loaded.
 
     file, valid: CSV, TSV, JSONL or Parquet, for training and validation. out: the folder to
     write. run: settings, or a YAML file of them; None = the defaults. settings: `key=value` laid
-    over those, e.g. "train.epochs=5". resume: go on with a run that was stopped.
+    over those, e.g. "train.epochs=5". start: trained models to begin with, "base" among them: their
+    settings hold where nothing else is said, and their words and weights are taken over. resume: go
+    on with a run that was stopped.
 
-    Raises: DataError, ConfigError, CapacityError (a package of the extra `train` is missing).
+    Raises: DataError, ConfigError, ModelError, CapacityError (a package of the extra `train` is
+        missing).
     """
-    run = config.load(Path(run) if isinstance(run, str) else run, settings)
+    parents = [bundle.find(parent) for parent in start]
+    under = bundle.settings_of(parents)
+    run = config.load(Path(run) if isinstance(run, str) else run, settings, under=under)
     try:
         module = import_module("moodal.training.run")
     except ModuleNotFoundError as error:
@@ -64,9 +72,8 @@ def train(
         raise CapacityError(
             f"training needs the package {error.name}: pip install 'moodal[train]'"
         ) from error
-    model: Model = module.train(
-        Path(file), valid=Path(valid), out=Path(out).resolve(), run=run, resume=resume
-    )
+    paths = {"valid": Path(valid), "out": Path(out).resolve()}
+    model: Model = module.train(Path(file), **paths, run=run, start=parents, resume=resume)
     return model
 
 
@@ -100,6 +107,20 @@ def evaluate(
     result = run_evaluation(model, rows, among=among, name=name)
     if out is not None:
         report.write(result, Path(out), history=model.info.history, settings=model.info.audio)
+    return result
+
+
+def checklist(model: Model | Path | str, *, out: Path | str | None = None) -> Checklist:
+    """Put the checklist of behaviour to a model: negation, emoji, names, ...; needs no data.
+
+    model: a folder or a loaded model. out: a folder for checklist.json; None = write nothing.
+    Raises: DataError when `out` is a file; CapacityError when it cannot be written.
+    """
+    from moodal.evaluation import checklist as behaviour
+
+    result = behaviour.run(model if isinstance(model, Model) else load(model))
+    if out is not None:
+        behaviour.write(result, Path(out))
     return result
 
 

@@ -91,6 +91,8 @@ class Info(config.Stage):
     """Subset, written as text+image, -> temperature."""
     threshold: float
     """Confidence under which the model abstains."""
+    familiar: float = 0.0
+    """Share of known words under which a text is taken for one the model cannot read."""
     prior: tuple[float, ...]
     """The answer when nothing is seen: label frequencies, or the mean value."""
     data: dict[str, Any]

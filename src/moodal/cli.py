@@ -57,6 +57,15 @@ def _columns_option(command: Command) -> Command:
     )(command)
 
 
+def _model_option(command: Command) -> Command:
+    return click.option(
+        "--model",
+        default=Path("base"),
+        type=_PATH,
+        help="Folder of the model; without it, the one that comes with the package.",
+    )(command)
+
+
 @data.command()
 @click.argument("folder", type=_PATH)
 @click.option(
@@ -127,6 +136,14 @@ def split(
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="e.g. train.epochs=5")
 @click.option("--label", metavar="COLUMN", help="Column that holds the answer.")
 @click.option("--group", metavar="COLUMN", help="Column of groups, e.g. speakers.")
+@click.option(
+    "--from",
+    "start",
+    multiple=True,
+    type=_PATH,
+    metavar="MODEL",
+    help="Start from a trained model, base being the packaged one; may be repeated.",
+)
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
 @_columns_option
 @_json_option
@@ -138,6 +155,7 @@ def train(
     settings: tuple[str, ...],
     label: str | None,
     group: str | None,
+    start: tuple[Path, ...],
     resume: bool,
     renames: tuple[str, ...],
     as_json: bool,
@@ -149,37 +167,56 @@ def train(
     renamed = _pairs(renames) | {ours: theirs for ours, theirs in named.items() if theirs}
     # A name is text: "no" and "2024" would be something else in YAML, but not as JSON writes them.
     settings = (*(f"columns.{o}={json.dumps(t)}" for o, t in renamed.items()), *settings)
-    model = run_train(file, valid=valid, out=out, run=config_file, settings=settings, resume=resume)
+    model = run_train(
+        file,
+        valid=valid,
+        out=out,
+        run=config_file,
+        settings=settings,
+        start=start,
+        resume=resume,
+    )
     click.echo(_json(_summary(model.folder)) if as_json else _card(model.folder))
 
 
 @cli.command()
-@click.argument("file", type=_PATH)
-@click.option("--model", required=True, type=_PATH, help="Folder of the model.")
-@click.option("--out", type=_PATH, help="Folder for report.html and report.json.")
+@click.argument("file", type=_PATH, required=False)
+@_model_option
+@click.option("--checklist", is_flag=True, help="Ask the built-in cases of behaviour; no FILE.")
+@click.option("--out", type=_PATH, help="Folder for report.html and .json, or checklist.json.")
 @click.option("--among", metavar="LABEL,LABEL", help="Only these labels compete.")
 @_columns_option
 @_json_option
 def evaluate(
-    file: Path,
+    file: Path | None,
     model: Path,
+    checklist: bool,
     out: Path | None,
     among: str | None,
     renames: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Score a model on a labelled FILE: every modality subset, language and group."""
-    from moodal.api import evaluate as run_evaluation
+    """Score a model on a labelled FILE (every subset, language and group), or by --checklist."""
+    if checklist == (file is not None):
+        raise click.UsageError("give FILE, or --checklist")
+    if checklist and (among or renames):
+        raise click.UsageError("--among and --column go with FILE; the checklist has its own cases")
+    from moodal import api
+    from moodal.evaluation import checklist as behaviour
     from moodal.evaluation.report import table
 
+    if file is None:
+        found = api.checklist(model, out=out)
+        click.echo(_json(found.to_dict()) if as_json else behaviour.table(found))
+        return
     labels = [label.strip() for label in among.split(",")] if among else None
-    report = run_evaluation(file, model=model, out=out, among=labels, renames=_pairs(renames))
+    report = api.evaluate(file, model=model, out=out, among=labels, renames=_pairs(renames))
     click.echo(_json(report.to_dict()) if as_json else table(report))
 
 
 @cli.command()
 @click.argument("file", type=_PATH, required=False)
-@click.option("--model", required=True, type=_PATH, help="Folder of the model.")
+@_model_option
 @click.option("--text", help="One text.")
 @click.option("--image", type=_PATH, help="One picture.")
 @click.option("--audio", type=_PATH, help="One recording.")
@@ -248,6 +285,7 @@ def _ratios(text: str) -> list[float]:
 def _summary(folder: Path) -> dict[str, Any]:
     from moodal import bundle
 
+    folder = bundle.find(folder)
     checked = bundle.verify(folder)
     info = {**checked.model_dump(mode="json"), "modalities": checked.modalities}
     kept = (
@@ -269,10 +307,18 @@ def _summary(folder: Path) -> dict[str, Any]:
 def _card(folder: Path) -> str:
     from moodal import bundle
 
+    folder = bundle.find(folder)
     info = bundle.verify(folder)
     size = bundle.size_bytes(folder) / 1e6
     card = bundle.read(folder, info, bundle.CARD).decode("utf-8")
     return f"{card}\n{folder}: {size:.1f} MB, every file is as it was saved."
+
+
+_REASONS = {
+    "unsure": "abstains: not sure enough / 弃权：把握不足",
+    "unfamiliar": "abstains: most of these words are unknown to the model / 弃权：多数词语未学过",
+    "empty": "abstains: nothing was said / 弃权：没有内容",
+}
 
 
 def _answer(answer: Mapping[str, Any]) -> str:
@@ -280,8 +326,8 @@ def _answer(answer: Mapping[str, Any]) -> str:
     if answer["label"] is None:
         lines.append(f"{answer['value']:.4g}")
     else:
-        unsure = "  (unsure: under the threshold)" if answer["abstain"] else ""
-        lines.append(f"{answer['label']}  {answer['confidence']:.3f}{unsure}")
+        why = f"  ({_REASONS[answer['reason']]})" if answer["reason"] else ""
+        lines.append(f"{answer['label']}  {answer['confidence']:.3f}{why}")
         lines += [f"  {label}  {p:.3f}" for label, p in answer["probabilities"].items()]
     shares = (f"{m} {share:+.3f}" for m, share in answer["contributions"].items())
     lines.append("from  " + ", ".join(shares))

@@ -18,6 +18,8 @@ TaskName = Literal["classify", "regress"]
 Subset = tuple[Modality, ...]
 """Some of the modalities, always in the order of MODALITIES."""
 
+Reason = Literal["", "unsure", "unfamiliar", "empty"]
+
 Text = str | NDArray[np.float32]
 Media = Path | bytes | NDArray[Any]
 Array = TypeVar("Array")
@@ -98,7 +100,10 @@ class Prediction:
         probability of `label`, or `value`) less the score with nothing seen.
     words: (word, weight) in reading order, when an explanation was asked for: how much the score
         falls when that word is hidden.
-    abstain: True when confidence is under the threshold chosen on the validation set.
+    abstain: True when the answer should not be acted on.
+    reason: why it abstains: "unsure" (confidence is under the threshold chosen on the validation
+        set), "unfamiliar" (most words of the text are unknown to the model: another language),
+        "empty" (nothing was said; the answer is the label frequencies); else "".
     """
 
     id: str
@@ -110,6 +115,7 @@ class Prediction:
     contributions: Mapping[Modality, float]
     words: tuple[tuple[str, float], ...] = field(default=())
     abstain: bool = False
+    reason: Reason = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; asdict copies them deeply, which costs as much as the answer itself."""

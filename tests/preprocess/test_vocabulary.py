@@ -147,3 +147,9 @@ def test_a_damaged_file_is_refused_by_name(tmp_path: Path, content: bytes) -> No
 def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"absent\.txt"):
         vocabulary.load(tmp_path / "absent.txt", WORDS)
+
+
+def test_the_share_of_known_words_counts_words_alone() -> None:
+    known = vocabulary.fit(["good food !", "很好"], Text(min_count=1, char_ngrams=3))
+    texts = ("good food", "good foot !", "!", "плохо")
+    assert [known.known_share(known.encode(text)) for text in texts] == [1.0, 0.5, 1.0, 0.0]

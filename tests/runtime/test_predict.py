@@ -267,3 +267,22 @@ def test_more_threads_answer_the_same() -> None:
     given = {"text": TEXT, "image": PICTURE, "audio": SOUND}
     (one,), (two,) = (Model(train_once(), threads=n).predict_many([given]) for n in (1, 2))
     assert same(one, two)
+
+
+def test_most_words_unknown_is_said_and_not_guessed() -> None:
+    model = Model(train_once())
+    model.info = model.info.model_copy(update={"familiar": 0.4})
+    strange = model.predict(text="Ужасный сервис никогда больше")
+    assert (strange.abstain, strange.reason) == (True, "unfamiliar")
+    assert model.predict(text="the room was lovely").reason != "unfamiliar"
+
+
+def test_a_text_that_says_nothing_gets_the_frequencies_and_no_guess(model: Model) -> None:
+    for blank in ("", " \n\t"):
+        answer = model.predict(text=blank, explain=True)
+        assert (answer.abstain, answer.reason, answer.modalities) == (True, "empty", ())
+        assert list(answer.probabilities.values()) == pytest.approx(list(model.info.prior))
+        assert (dict(answer.contributions), answer.words) == ({}, ())
+    beside = model.predict(text="", image=np.zeros((8, 8, 3), np.uint8))
+    assert beside.modalities == ("image",)
+    assert beside.reason != "empty"

@@ -36,7 +36,7 @@ _VOWELS = ((730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (530, 1840, 2
 
 
 @dataclass(frozen=True, slots=True)
-class _Speaker:
+class Speaker:
     """A voice and a face."""
 
     name: str
@@ -74,13 +74,13 @@ def toy(folder: Path, *, rows: int = 600, seed: int = 0) -> dict[str, Any]:
     return report
 
 
-def _speaker(i: int, rng: np.random.Generator) -> _Speaker:
+def _speaker(i: int, rng: np.random.Generator) -> Speaker:
     tone = int(rng.integers(150, 240))
     skin = (tone, int(tone * 0.82), int(tone * 0.66))
-    return _Speaker(f"s{i:02d}", float(rng.uniform(95, 230)), skin)
+    return Speaker(f"s{i:02d}", float(rng.uniform(95, 230)), skin)
 
 
-def _row(folder: Path, i: int, speaker: _Speaker, rng: np.random.Generator) -> dict[str, str]:
+def _row(folder: Path, i: int, speaker: Speaker, rng: np.random.Generator) -> dict[str, str]:
     label = i % len(LABELS)
     lang = ("en", "zh")[i // len(LABELS) % 2]
     name = f"toy-{i:05d}"
@@ -96,17 +96,17 @@ def _row(folder: Path, i: int, speaker: _Speaker, rng: np.random.Generator) -> d
     if present[1]:
         kind = ("jpg", "png")[i % 2]
         row["image"] = f"images/{name}.{kind}"
-        _face(shown[1], speaker, rng).save(folder / row["image"], quality=88)
+        face(shown[1], speaker, rng).save(folder / row["image"], quality=88)
     if present[2]:
         row["audio"] = f"audio/{name}.wav"
-        _write_wav(folder / row["audio"], _voice(shown[2], speaker, rng))
+        _write_wav(folder / row["audio"], voice(shown[2], speaker, rng))
     return row
 
 
 # ---- pictures ----------------------------------------------------------------------------------
 
 
-def _face(label: int, speaker: _Speaker, rng: np.random.Generator) -> Image.Image:
+def face(label: int, speaker: Speaker, rng: np.random.Generator) -> Image.Image:
     """A face (_SIDE, _SIDE): smiling in the light, frowning in the dark, or straight in between."""
     mood = label - 1
     light = 128 + 38 * mood + rng.normal(0, 20)
@@ -141,7 +141,7 @@ def _grainy(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
 # ---- sound -------------------------------------------------------------------------------------
 
 
-def _voice(label: int, speaker: _Speaker, rng: np.random.Generator) -> NDArray[np.float32]:
+def voice(label: int, speaker: Speaker, rng: np.random.Generator) -> NDArray[np.float32]:
     """Syllables of a voice, (n,) samples of 1.0 to 1.6 s: high, lively, loud and quick when glad;
     low, falling, soft and slow when sad.
 

@@ -116,7 +116,7 @@ def render(
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": _number, "interval": _interval}
+    environment.filters |= {"number": number, "interval": _interval}
     template = resources.files("moodal.evaluation").joinpath(TEMPLATE).read_text(encoding="utf-8")
     goal = TASKS[report.task].goal
     return environment.from_string(template).render(
@@ -153,14 +153,14 @@ def table(report: Report) -> str:
     lines = [f"{title}: {scores['n']:,} rows scored, {', '.join(counts)}".removeprefix(": "), ""]
     intervals = scores.get("intervals", {})
     keys = [key for key in METRICS if key in scores]
-    rows = [[key, _number(scores[key]), _interval(intervals.get(key))] for key in keys]
-    lines += _aligned(rows)
+    rows = [[key, number(scores[key]), _interval(intervals.get(key))] for key in keys]
+    lines += aligned(rows)
     columns = [key for key in COLUMNS if key in scores]
     parts = (("seen", report.subsets), ("language", report.languages), ("group", report.groups))
     for name, part in parts:
         if part:
             rows = _rows(part, columns)
-            lines += ["", *_aligned([[name, "n", *columns], *rows[:MAX_LINES]])]
+            lines += ["", *aligned([[name, "n", *columns], *rows[:MAX_LINES]])]
             if len(rows) > MAX_LINES:
                 lines.append(f"... and {len(rows) - MAX_LINES} more, in the report")
     return "\n".join(lines)
@@ -168,12 +168,12 @@ def table(report: Report) -> str:
 
 def _rows(parts: Mapping[str, Scores], columns: Sequence[str]) -> list[list[str]]:
     return [
-        [name, f"{part['n']:,}", *(_number(part[key]) for key in columns)]
+        [name, f"{part['n']:,}", *(number(part[key]) for key in columns)]
         for name, part in parts.items()
     ]
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """The first column to the left, the others to the right; a Chinese character is two wide."""
     widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
     lines = []
@@ -189,7 +189,7 @@ def _width(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 

@@ -150,12 +150,15 @@ def decode(modality: Modality, value: Any, given: Input) -> Array:
 
 
 def arrays(record: Record, inputs: Inputs) -> dict[Modality, Array]:
-    """Every modality of a record that the model reads, ready for its encoder.
+    """Every modality of a record that the model reads, ready for its encoder; a text of white space
+    says nothing, and is left out.
 
     Raises: RecordError when one cannot be read or none is there.
     """
     present = [m for m in record.modalities if m in inputs]
-    if not present:
+    if isinstance(record.text, str) and not record.text.strip() and "text" in present:
+        present.remove("text")
+    elif not present:
         raise RecordError(
             f"has {', '.join(record.modalities) or 'no modality'}; this model reads "
             f"{', '.join(inputs)}: give it at least one of them"

@@ -86,6 +86,18 @@ class Vocabulary:
         rows[np.arange(width) < np.array(known)[:, None]] = flat
         return rows
 
+    def known_share(self, pieces: NDArray[np.int32]) -> float:
+        """Of the words of a text, those that are pieces themselves, in [0, 1]; punctuation and
+        emoji do not count, and a text of these alone has 1.
+
+        pieces: (S, K), as `encode` gives them.
+        """
+        first = pieces[:, 0].tolist()
+        own = [self.pieces[n - FIRST] if n >= FIRST else " " for n in first]
+        unknown = sum(" " in piece for piece in own)  # a run of words, an n-gram, or nothing
+        known = sum(" " not in piece and any(map(str.isalpha, piece)) for piece in own)
+        return known / (known + unknown) if known + unknown else 1.0
+
     def _known_runs(self, words: list[str]) -> list[tuple[int, ...]]:
         """For each position the runs of two words or more that end there, the longest first."""
         found: list[tuple[int, ...]] = [()] * len(words)

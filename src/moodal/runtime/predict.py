@@ -25,6 +25,7 @@ from moodal.types import (
     Media,
     Modality,
     Prediction,
+    Reason,
     Record,
     Rejection,
     Seq,
@@ -43,12 +44,14 @@ class Outputs:
     """What the head says of one record, for every subset of the modalities it has.
 
     scores: subset -> (C,) calibrated probabilities, or the value; the last is the full answer.
-    raw: the same before calibration.
+    raw: the same before calibration. known: share of known words in the text, in [0, 1].
+    A record that says nothing has the answer of the empty subset alone.
     """
 
     record: Record
     scores: Mapping[Subset, Array]
     raw: Mapping[Subset, Array]
+    known: float
 
 
 class Model:
@@ -102,7 +105,7 @@ class Model:
         """Answers in the order of the records, streamed; a bad record is a Rejection in its place.
 
         records: Records, or mappings with any of id, text, image, audio: what `predict` takes, and
-        lists of numbers for features; None, "" and NaN are an absent modality.
+        lists of numbers for features; None, NaN and, of media, "" are an absent modality.
         """
         for outputs in self.outputs(records, batch_size=batch_size):
             yield outputs if isinstance(outputs, Rejection) else self._prediction(outputs, explain)
@@ -145,14 +148,21 @@ class Model:
             return []
         encoded = self._encode(arrays)
         asked = [(row, s) for row, a in enumerate(arrays) for s in batch.subsets(tuple(a))]
-        raw = self._score(encoded, asked)
+        raw = self._score(encoded, asked) if asked else np.zeros((0, len(self.info.prior)))
         scores: list[dict[Subset, Array]] = [{} for _ in records]
         raws: list[dict[Subset, Array]] = [{} for _ in records]
         for (row, subset), values in zip(asked, raw, strict=True):
             raws[row][subset] = values
             temperature = self.info.temperatures.get(bundle.subset_name(subset), 1.0)
             scores[row][subset] = self._task.activate(values[None], temperature)[0]
-        return [Outputs(*parts) for parts in zip(records, scores, raws, strict=True)]
+        known = [1.0] * len(records)
+        if self._vocabulary is not None:
+            known = [self._vocabulary.known_share(a["text"]) if "text" in a else 1 for a in arrays]
+        prior: dict[Subset, Array] = {(): np.array(self.info.prior)}
+        return [
+            Outputs(record, s or prior, r or prior, share)
+            for record, s, r, share in zip(records, scores, raws, known, strict=True)
+        ]
 
     def _encode(self, arrays: Sequence[dict[Modality, Array]]) -> dict[Modality, Seq[Array]]:
         """Encodings of the rows that have a modality, laid into a batch of all rows."""
@@ -183,6 +193,7 @@ class Model:
     def _prediction(self, outputs: Outputs, explain: bool) -> Prediction:
         info, present = self.info, list(outputs.scores)[-1]
         decoded = self._task.decode(outputs.scores[present], info.labels)
+        reason = self._reason(outputs, decoded)
         worth: dict[Subset, float] = {(): info.prior[decoded.index]}
         worth |= {subset: float(s[decoded.index]) for subset, s in outputs.scores.items()}
         return Prediction(
@@ -193,9 +204,19 @@ class Model:
             confidence=decoded.confidence,
             modalities=present,
             contributions=shapley(worth, present),
-            words=self._words(outputs, present, decoded) if explain else (),
-            abstain=decoded.label is not None and decoded.confidence < info.threshold,
+            words=self._words(outputs, present, decoded) if explain and present else (),
+            abstain=bool(reason),
+            reason=reason,
         )
+
+    def _reason(self, outputs: Outputs, decoded: Decoded) -> Reason:
+        """Why not to act on an answer, the plainest reason first."""
+        if () in outputs.scores:
+            return "empty"
+        if outputs.known < self.info.familiar:
+            return "unfamiliar"
+        unsure = decoded.label is not None and decoded.confidence < self.info.threshold
+        return "unsure" if unsure else ""
 
     def _words(
         self, outputs: Outputs, present: Subset, decoded: Decoded
@@ -205,8 +226,9 @@ class Model:
         Source: Li, Monroe, Jurafsky, Understanding Neural Networks through Representation
         Erasure (2016), equation 1, as a difference rather than a ratio.
         """
-        if self._vocabulary is None or not isinstance(outputs.record.text, str):
+        if self._vocabulary is None or "text" not in present:
             return ()
+        assert isinstance(outputs.record.text, str), "a vocabulary reads nothing else"
         words = self._vocabulary.words(outputs.record.text)
         if len(words) > 1:
             without = self._without_each(outputs.record, present)[:, decoded.index]
@@ -254,7 +276,8 @@ def _record(given: Record | Rejection | Mapping[str, Any], row: int) -> Record |
 
 
 def _value(value: Any, modality: Modality) -> Any:
-    """What a caller gives to what a Record holds; None, "" and NaN, as tables have it, are absent.
+    """What a caller gives to what a Record holds; None and NaN, as tables have it, are absent, and
+    so is a path of "".
 
     Raises: RecordError.
     """
@@ -262,7 +285,9 @@ def _value(value: Any, modality: Modality) -> Any:
         case None | np.ndarray():
             return value
         case str():
-            return (value if modality == "text" else Path(value)) if value.strip() else None
+            if modality == "text":
+                return value
+            return Path(value) if value.strip() else None
         case float() if math.isnan(value):
             return None
         case list() | tuple():

@@ -1,0 +1,1 @@
+"""Recipes: whole trainings, from data sets to a packaged model. Not part of the wheel."""

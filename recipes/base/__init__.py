@@ -1,0 +1,1 @@
+"""The base model: Chinese and English, text, pictures and speech, three labels."""
