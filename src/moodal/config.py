@@ -91,9 +91,10 @@ class Audio(Stage):
     hop_ms: Positive = 10.0
     n_mels: Count = 64
     n_mfcc: Count = 20
-    normalise: Literal["bands", "level", "none"] = "bands"
+    normalise: Literal["bands", "level", "none"] = "level"
     """Subtract a recording's own mean from each band or coefficient (the voice's colour and the
-    microphone's go), from all alike (only loudness goes), or nothing."""
+    microphone's go), from all alike (only loudness goes), or nothing. How an emotion shifts the
+    balance of bands carries over between voices better than what is left without it."""
     deltas: bool = True
     """MFCC: add first and second differences."""
     max_seconds: Positive = 30.0

@@ -22,7 +22,8 @@ from moodal.model.encoders import (
     Recurrent,
     Spec,
 )
-from moodal.model.stems import Bands, Pixels, Standardise, Tokens
+from moodal.model.layers import masked_root_sum
+from moodal.model.stems import Bands, Beside, Pixels, Standardise, Statistics, Tokens
 from moodal.types import Seq
 
 SPEC = Spec(out=10, width=12, layers=2, heads=2)
@@ -221,6 +222,40 @@ def test_bands_are_the_mean_and_the_maximum_over_frequencies() -> None:
     planes = torch.tensor([[[[1.0, 5.0]], [[-2.0, -4.0]]]])  # two channels, one row
     x, _ = bands(Seq(planes, lengths(1)))
     assert x.tolist() == [[[3, -3, 5, -2]]]
+
+
+def test_statistics_are_the_mean_and_deviation_of_each_band() -> None:
+    statistics = Statistics(2, 4)
+    statistics.linear.weight.data, statistics.linear.bias.data = torch.eye(4), torch.zeros(4)
+    frames = torch.tensor([[[1.0, 5.0], [3.0, -1.0], [math.nan, 9.0]]])
+    found = statistics(Seq(frames, torch.tensor([[True, True, False]])))
+    torch.testing.assert_close(found, torch.tensor([[2.0, 2.0, 1.0, 3.0]]), atol=1e-4, rtol=0)
+
+
+def test_a_single_frame_deviates_from_nothing_and_still_teaches() -> None:
+    frames = torch.ones(1, 1, 2, requires_grad=True)
+    Statistics(2, 4)(Seq(frames, lengths(1))).sum().backward()
+    assert frames.grad is not None
+    assert frames.grad.isfinite().all()
+
+
+class Says(nn.Module):
+    """The same of every recording."""
+
+    def __init__(self, answer: Tensor) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, source: Seq[Tensor]) -> Tensor:
+        return self.answer
+
+
+@pytest.mark.parametrize("n", [1, 4, 9])
+def test_the_whole_counts_once_in_the_linear_answer_however_long_the_recording(n: int) -> None:
+    x, mask = Beside(nn.Identity(), Says(torch.tensor([[3.0, -2.0]])))(
+        Seq(torch.zeros(1, n, 2), lengths(n))
+    )
+    torch.testing.assert_close(masked_root_sum(x, mask), torch.tensor([[3.0, -2.0]]))
 
 
 def test_filters_are_of_three_sizes_and_add_to_their_input() -> None:

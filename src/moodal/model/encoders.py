@@ -28,7 +28,17 @@ from moodal.model.layers import (
     hide,
     masked_softmax,
 )
-from moodal.model.stems import Bands, Grid, Pixels, Project, Spectrum, Standardise, Tokens
+from moodal.model.stems import (
+    Bands,
+    Beside,
+    Grid,
+    Pixels,
+    Project,
+    Spectrum,
+    Standardise,
+    Statistics,
+    Tokens,
+)
 from moodal.types import Seq
 
 
@@ -226,10 +236,15 @@ def _sound(
     sizes = channels(spec.width)
     return nn.Sequential(
         Standardise(mean, std),
-        Spectrum(),
-        _planes(1, sizes, (2, 2, 2, 1)[: len(sizes)], spec),
-        Bands(sizes[-1], spec.width),
-        body(spec),
+        Beside(
+            nn.Sequential(
+                Spectrum(),
+                _planes(1, sizes, (2, 2, 2, 1)[: len(sizes)], spec),
+                Bands(sizes[-1], spec.width),
+                body(spec),
+            ),
+            Statistics(len(mean), spec.width),
+        ),
         Project(spec.width, spec.out, dropout=spec.dropout),
     )
 

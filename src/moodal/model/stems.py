@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from moodal.model.layers import hide
+from moodal.model.layers import hide, masked_mean
 from moodal.preprocess.image import MEAN, STD
 from moodal.types import Seq
 
@@ -149,6 +149,46 @@ class Bands(nn.Module):
         x, mask = planes
         bands = torch.cat([x.mean(3), x.amax(3)], 1).transpose(1, 2)  # (B, S, 2N)
         return Seq(self.mix(bands), mask)
+
+
+# The whole recording
+
+
+class Statistics(nn.Module):
+    """(B, S, F) -> (B, W): linear in the mean and the deviation of each band over real positions.
+
+    Source: Snyder et al., X-vectors (2018), section 2: statistics pooling; there of the network's
+    own frames, here of the frames it is given, so that few rows suffice to learn from it.
+    """
+
+    def __init__(self, n_in: int, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2 * n_in, width)
+
+    def forward(self, frames: Seq[Tensor]) -> Tensor:
+        x, mask = frames
+        mean = masked_mean(x, mask)  # (B, F)
+        variance = masked_mean((x - mean.unsqueeze(1)).square(), mask)
+        # The root has no slope at 0, where a band of a single frame lies.
+        statistics: Tensor = self.linear(torch.cat([mean, (variance + 1e-4).sqrt()], 1))
+        return statistics
+
+
+class Beside(nn.Module):
+    """What `path` finds at each position, plus what `whole` says of all: -> Seq (B, S', W).
+
+    The whole is shared out by the root of their number: in masked_root_sum, by which a modality
+    answers alone, it then counts once, however long the recording.
+    """
+
+    def __init__(self, path: nn.Module, whole: nn.Module) -> None:
+        super().__init__()
+        self.path, self.whole = path, whole
+
+    def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
+        x, mask = self.path(source)
+        share = mask.sum(1, keepdim=True).clamp(min=1).to(x.dtype).rsqrt()  # (B, 1)
+        return Seq(x + (self.whole(source) * share).unsqueeze(1), mask)
 
 
 # Out again

@@ -1,0 +1,159 @@
+"""Train the base model: an encoder a modality, each on its own sets, then all of them together.
+
+    python -m recipes.base.train DATA OUT [--stage text --stage image ...]
+
+DATA holds the data sets of sets.py. OUT/models/STAGE is each stage's model; OUT/models/base is the
+last one with its weights as 8-bit integers, the one that goes into the package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import moodal
+from moodal.compress.quantise import quantise
+from recipes.base import manifests, outliers, sets, teacher
+
+LABELS = ("negative", "neutral", "positive")
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """start: stages whose encoders it begins with. modalities: whose outliers it is shown."""
+
+    name: str
+    modalities: tuple[str, ...]
+    settings: tuple[str, ...]
+    start: tuple[str, ...] = ()
+
+
+# Every stage mixes sets of unlike sizes; the best epoch is that of the best mean over them.
+MIXED = ("train.mixture=0.5", "train.class_weights=true", f"train.seed={SEED}", "train.patience=99")
+TEXT = Stage(
+    "text",
+    ("text",),
+    (
+        *MIXED,
+        "modalities=[text]",
+        "text.vocabulary=110000",
+        "text.min_count=3",
+        "text_encoder.kind=bag",
+        "train.epochs=6",
+        "train.batch_size=128",
+        "train.learning_rate=2e-3",
+    ),
+)
+IMAGE = Stage(
+    "image",
+    ("image",),
+    (
+        *MIXED,
+        "modalities=[image]",
+        "train.mixture=0.7",
+        "train.class_weights=false",
+        "image.size=48",
+        "train.epochs=24",
+        "train.batch_size=128",
+        "train.learning_rate=3e-3",
+        "train.l2=0.05",
+        "train.warmup=0.1",
+        "train.label_smoothing=0.1",
+        "train.precision=bf16",
+    ),
+)
+AUDIO = Stage(
+    "audio",
+    ("audio",),
+    (*MIXED, "modalities=[audio]", "train.epochs=15", "train.batch_size=16"),
+)
+JOINT = Stage(
+    "joint",
+    ("text", "image", "audio"),
+    (
+        *MIXED,
+        "train.epochs=3",
+        "train.batch_size=64",
+        "train.learning_rate=5e-4",
+        "train.freeze=[text,image,audio]",
+    ),
+    start=("text", "image", "audio"),
+)
+STAGES = {stage.name: stage for stage in (TEXT, IMAGE, AUDIO, JOINT)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--stage", action="append", choices=STAGES, help="only these; all if none")
+    parser.add_argument("--jobs", type=int, default=2, help="encoders trained side by side")
+    parser.add_argument("--without", action="append", default=[], help="a set to leave out")
+    given = parser.parse_args()
+    chosen = given.stage or list(STAGES)
+    started = time.monotonic()
+    prepare(given.data, given.out, given.without)
+    alone = [name for name in chosen if not STAGES[name].start]
+    with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
+        list(pool.map(train, alone, [given.out] * len(alone)))
+    if "joint" in chosen:
+        train("joint", given.out)
+        quantise(given.out / "models" / "joint", given.out / "models" / "base")
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cost = {
+        "stages": chosen,
+        "wall_minutes": (time.monotonic() - started) / 60,
+        "cpu_minutes": sum(u.ru_utime + u.ru_stime for u in usage) / 60,
+        "peak_memory_mb": max(u.ru_maxrss for u in usage) / 1024,
+    }
+    print(json.dumps(cost))
+
+
+def prepare(data: Path, out: Path, without: list[str]) -> None:
+    """Check the data and write the manifests, once."""
+    if not (out / "summary.json").is_file():
+        sets.verify(data)
+        outliers.write(out, seed=SEED)
+        left = [given for given in sets.SETS if given.name not in without]
+        manifests.write(data, out, seed=SEED, sets=left)
+    for stage in STAGES.values():
+        with (out / stage.name / "taught.jsonl").open("w", encoding="utf-8") as file:
+            file.write((out / stage.name / "train.jsonl").read_text(encoding="utf-8"))
+            file.writelines(f"{line}\n" for line in _unsure(out, stage))
+
+
+def _unsure(out: Path, stage: Stage) -> Iterator[str]:
+    """What a model must not be sure of: every label as probable as any other."""
+    with (out / "outliers" / "train.jsonl").open(encoding="utf-8") as file:
+        for row in map(json.loads, file):
+            if any(row[modality] for modality in stage.modalities):
+                even = dict.fromkeys(LABELS, 1)
+                yield json.dumps({**row, "probabilities": even}, ensure_ascii=False)
+
+
+def train(name: str, out: Path) -> None:
+    stage = STAGES[name]
+    if stage is TEXT:
+        teacher.teach(out / name / "taught.jsonl", seed=SEED)
+    moodal.train(
+        out / name / "taught.jsonl",
+        valid=out / name / "dev.jsonl",
+        out=out / "models" / name,
+        settings=(*stage.settings, f"cache={out / 'cache'}"),
+        start=[out / "models" / parent for parent in stage.start],
+    )
+
+
+if __name__ == "__main__":
+    main()
