@@ -79,23 +79,24 @@ def p50_ms(work: object, times: int = 200) -> float:
     return 1000 * float(np.median(seconds))
 
 
-def start_up(model: Path) -> None:
+def start_up() -> None:
     bare, _ = process(PYTHON, "-c", "pass")
     package, _ = process(PYTHON, "-c", "import moodal")
     torch, _ = process(PYTHON, "-c", "import torch", times=3)
     moodal = str(Path(PYTHON).with_name("moodal"))
-    text, peak = process(moodal, "predict", "--model", str(model), "--text", "not bad at all")
+    text, peak = process(moodal, "predict", "--text", "not bad at all")
     show("import moodal (less an empty process)", f"{package - bare:.3f} s", "at most 0.1 s")
     show("moodal predict --text, whole process", f"{text:.2f} s, {peak:.0f} MB", "")
     show("  the same / python -c 'import torch'", f"{text / torch:.2f}", "at most 0.50")
 
 
-def latency(model_folder: Path, folder: Path) -> None:
+def latency(folder: Path) -> None:
+    """Of the model that comes with the package."""
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 255, (24, 24, 3), dtype=np.uint8)
     Image.fromarray(picture).resize((192, 192), Image.Resampling.BICUBIC).save(folder / "p.jpg")
     soundfile.write(folder / "s.wav", preprocess._speech_like(), 16_000)
-    model = api.load(model_folder)
+    model = api.load()
     text = "The room was clean and the staff were friendly, but breakfast was not worth the price."
     both = {"image": folder / "p.jpg", "audio": folder / "s.wav"}
     show("parameters of the model below", f"{model.info.parameters / 1e6:.1f} M", "4 M")
@@ -106,11 +107,11 @@ def latency(model_folder: Path, folder: Path) -> None:
     )
     show("text alone, p50", f"{p50_ms(lambda: model.predict(text=text)):.2f} ms", "at most 2 ms")
     code = (
-        "import resource, sys; from moodal import api; m = api.load(sys.argv[1]);"
-        "[m.predict(text='good', image=sys.argv[2], audio=sys.argv[3]) for _ in range(50)]"
+        "import sys; from moodal import api; m = api.load();"
+        "[m.predict(text='good', image=sys.argv[1], audio=sys.argv[2]) for _ in range(50)]"
     )
     files = (str(folder / "p.jpg"), str(folder / "s.wav"))
-    _, peak = process(PYTHON, "-c", code, str(model_folder), *files, times=1)
+    _, peak = process(PYTHON, "-c", code, *files, times=1)
     show("memory of a process that predicts all three", f"{peak:.0f} MB", "at most 300 MB")
 
 
@@ -191,8 +192,8 @@ def main() -> None:
         data, model = folder / "data", folder / "model"
         settings = list(MODEL)
         api.train(data / "train.csv", valid=data / "dev.csv", out=model, settings=settings)
-        start_up(model)
-        latency(model, folder)
+        start_up()
+        latency(folder)
         frames()
         training(data, folder / "again", 1)
         training(data, folder / "twice", 2)

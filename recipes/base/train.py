@@ -49,10 +49,13 @@ TEXT = Stage(
         "modalities=[text]",
         "text.vocabulary=110000",
         "text.min_count=3",
-        "text_encoder.kind=bag",
-        "train.epochs=6",
-        "train.batch_size=128",
+        "text_encoder.kind=cnn",
+        "text_encoder.layers=1",
+        "text_encoder.dropout=0.6",
+        "train.epochs=4",
+        "train.batch_size=256",
         "train.learning_rate=2e-3",
+        "train.precision=bf16",
     ),
 )
 IMAGE = Stage(
