@@ -58,7 +58,7 @@ SMALL = (
     "train.patience=12",
 )
 # Macro recall is what SemEval ranks by: the classes count alike.
-TWEETS = ("train.class_weights=true", "train.batch_size=64", "train.epochs=4")
+TWEETS = ("train.class_weights=1", "train.batch_size=64", "train.epochs=4")
 SPEECH = ("train.epochs=20", "train.patience=20", "train.batch_size=16")
 SETS = [
     Set("mosi-features", "parquet", {"group": "video_id"}, folds=5),

@@ -167,7 +167,7 @@ def test_training_and_the_bundle_say_the_same_of_the_same_rows(
         training=False,
     )
     decoder.close()
-    to: dict[str, Any] = {"task": TASKS[info.task], "n_outputs": len(info.labels)}
+    to: dict[str, Any] = {"task": TASKS[info.task], "weights": np.ones(len(info.labels))}
     loader = Loader(read, inputs, batch_size=7, seed=0, **to, training=False)
     network = _network(model)
     expected = np.zeros((len(read), len(info.labels)))

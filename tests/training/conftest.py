@@ -67,9 +67,9 @@ def make_job(tmp_path: Path) -> MakeJob:
         measured = build.Measured(None, None, *figures, bias, scale)
         network = build.network(Run.model_validate(RUN), SETTINGS, measured)
         inputs = batch.build(SETTINGS, None)
-        cost = objectives.Cost(None, settings.label_smoothing, scale)
+        cost = objectives.Cost(settings.label_smoothing, scale)
         dropout = settings.modality_dropout
-        to: dict[str, Any] = {"task": TASKS[task], "n_outputs": max(1, len(labels))}
+        to: dict[str, Any] = {"task": TASKS[task], "weights": np.ones(max(1, len(labels)))}
         return Job(
             network=network,
             loss=objectives.build(task, settings.loss, cost),

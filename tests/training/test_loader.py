@@ -38,7 +38,7 @@ SHAKEN = Input(
 )
 STILL = Input("vectors", lambda v: v, lambda a, rng: a, lambda a: a, lambda a, rng: a)
 
-TO_A_NUMBER: dict[str, Any] = {"task": TASKS[NUMBERED], "n_outputs": 1}
+TO_A_NUMBER: dict[str, Any] = {"task": TASKS[NUMBERED], "weights": np.ones(1)}
 
 MakeLoader = Callable[..., Loader]
 

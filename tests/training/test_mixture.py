@@ -27,14 +27,23 @@ def examples() -> Examples:
     return Examples(codes, {}, probabilities=even, groups=groups)
 
 
+def order_of(examples: Examples, exponent: float) -> mixture.Rows:
+    found = mixture.fit(examples, 3, exponent=exponent, power=0)
+    return found.order(examples.groups, np.random.default_rng(0))
+
+
 def drawn(examples: Examples, exponent: float) -> dict[str, int]:
-    rows = mixture.fit(examples, exponent, 3).order(examples.groups, np.random.default_rng(0))
+    rows = mixture.fit(examples, 3, exponent=exponent, power=0).order(
+        examples.groups, np.random.default_rng(0)
+    )
     names, counts = np.unique(np.array(examples.groups)[rows], return_counts=True)
     return dict(zip(names.tolist(), counts.tolist(), strict=True))
 
 
 def test_an_exponent_of_one_draws_every_row_once(examples: Examples) -> None:
-    order = mixture.fit(examples, 1.0, 3).order(examples.groups, np.random.default_rng(0))
+    order = mixture.fit(examples, 3, exponent=1.0, power=0).order(
+        examples.groups, np.random.default_rng(0)
+    )
     assert sorted(order.tolist()) == list(range(104))
 
 
@@ -46,21 +55,43 @@ def test_a_lower_exponent_draws_small_sets_more_often(examples: Examples) -> Non
 
 
 def test_rows_of_a_small_set_are_drawn_equally_often(examples: Examples) -> None:
-    order = mixture.fit(examples, 0.0, 3).order(examples.groups, np.random.default_rng(0))
+    order = mixture.fit(examples, 3, exponent=0.0, power=0).order(
+        examples.groups, np.random.default_rng(0)
+    )
     counts = np.bincount(order, minlength=104)[90:100]
     assert counts.max() - counts.min() == 1
 
 
 def test_the_labels_of_a_set_compete_and_all_do_where_a_set_has_none(examples: Examples) -> None:
-    found = mixture.fit(examples, 0.5, 3)
-    among = found.competing([BIG, SMALL, UNLABELLED, "unseen"], 3)
-    assert among.tolist() == [[True] * 3, [True, False, True], [True] * 3, [True] * 3]
+    found = mixture.fit(examples, 3, exponent=0.5, power=0)
+    weights = found.weigh([BIG, SMALL, UNLABELLED, "unseen"], 3)
+    assert weights.tolist() == [[1] * 3, [1, 0, 1], [1] * 3, [1] * 3]
+
+
+def test_a_class_weighs_by_its_frequency_and_the_mean_row_one() -> None:
+    codes = np.array([0.0, 0.0, 0.0, 1.0, np.nan])
+    assert mixture.class_weights(codes, 2, 1.0).tolist() == pytest.approx([4 / 6, 2.0])
+    half = mixture.class_weights(codes, 2, 0.5)
+    assert half[1] / half[0] == pytest.approx(3**0.5)
+    assert half[codes[:4].astype(int)].mean() == pytest.approx(1.0)
+    assert mixture.class_weights(codes, 3, 1.0).tolist() == pytest.approx([4 / 6, 2.0, 0.0])
+    assert mixture.class_weights(codes, 1, 1.0).tolist() == [1.0]
+
+
+def test_a_class_weighs_by_its_frequency_in_its_own_set(examples: Examples) -> None:
+    codes = examples.codes.copy()
+    codes[90:98] = 0
+    skewed = Examples(codes, {}, groups=examples.groups)
+    found = mixture.fit(skewed, 3, exponent=1, power=1).weigh([BIG, SMALL], 3)
+    assert found[0].tolist() == pytest.approx([1, 1, 1])
+    n_first = int((codes[90:100] == 0).sum())
+    assert found[1].tolist() == pytest.approx([5 / n_first, 0, 5 / (10 - n_first)])
 
 
 def test_the_score_of_a_set_is_among_its_own_labels(examples: Examples) -> None:
     labelled = Examples(examples.codes[:100], {}, groups=examples.groups[:100])
     raw = np.tile([0.0, 5.0, 1.0], (100, 1))  # "1" always, and "2" where "1" does not compete
-    found = mixture.fit(labelled, 0.5, 3)
+    found = mixture.fit(labelled, 3, exponent=0.5, power=0)
     scores = mixture.scores(TASKS[LABELLED], ("a", "b", "c"), labelled, raw, found)
     assert scores[BIG] == pytest.approx((0 + 0.5 + 0) / 3)
     assert scores[SMALL] == pytest.approx((0 + 2 / 3) / 2)

@@ -223,7 +223,7 @@ def test_bad_rows_are_counted_and_the_rest_is_trained_on(data: Path, tmp_path: P
     dev = [*rows_of(data / "dev.csv"), rows[5] | {"id": "new", "label": "unheard"}]
     there = changed(data, tmp_path / "bad", [*rows, *bad], dev=dev)
     # Text and cache are those of `data`; with class weights the label without a row has a weight.
-    model = train(there, tmp_path / "model", "train.class_weights=true", "train.epochs=1")
+    model = train(there, tmp_path / "model", "train.class_weights=1", "train.epochs=1")
     counted = model.info.data["train"]
     assert (counted["rows"], counted["rejected"], counted["unlabelled"]) == (len(rows), 4, 1)
     assert model.info.data["valid"]["rejected"] == 1

@@ -161,7 +161,7 @@ def _calibrated(model: Model, parts: Parts, run: Run, mixture: Mixture | None) -
     n_outputs = task.n_outputs(labels)
     among = np.ones((len(codes), n_outputs), np.bool_)
     if mixture is not None:
-        among = mixture.competing(parts.valid.groups, n_outputs)
+        among = mixture.weigh(parts.valid.groups, n_outputs) > 0
     outputs = list(_outputs(model, parts))
     raw: dict[Subset, tuple[Array, Array]] = {}
     for subset in batch.subsets(model.info.modalities):

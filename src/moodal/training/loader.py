@@ -31,25 +31,26 @@ AHEAD = 2
 @dataclass(frozen=True, slots=True)
 class Batch:
     """inputs: modality -> Seq of tensors, for the modalities some row has. targets: (B, C), and
-    among: (B, C) bool, the outputs that compete. keep: modality -> (B,) bool, False where modality
-    dropout hides it."""
+    weights: (B, C) of the outputs, 0 = does not compete. keep: modality -> (B,) bool, False where
+    modality dropout hides it."""
 
     inputs: dict[Modality, Seq[Tensor]]
     targets: Tensor
-    among: Tensor
+    weights: Tensor
     keep: dict[Modality, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Loader:
-    """n_outputs: C. training: augment, shuffle and drop modalities."""
+    """weights: (C,) of the outputs, where no mixture says otherwise. training: augment, shuffle and
+    drop modalities."""
 
     examples: Examples
     inputs: Inputs
     batch_size: int
     seed: int
     task: Task
-    n_outputs: int
+    weights: Array
     training: bool
     modality_dropout: float = 0.0
     mixture: Mixture | None = None
@@ -101,15 +102,15 @@ class Loader:
                 x, mask = batch.pad([item.get(modality, empty) for item in items])
                 inputs[modality] = Seq(torch.from_numpy(x), torch.from_numpy(mask))
         places = np.asarray(rows)
-        targets = self.examples.targets(places, self.task, self.n_outputs)
-        among = np.ones(targets.shape, np.bool_)
+        targets = self.examples.targets(places, self.task, len(self.weights))
+        weights = np.broadcast_to(self.weights, targets.shape)
         if self.mixture is not None:
             groups = [self.examples.groups[row] for row in places]
-            among = self.mixture.competing(groups, self.n_outputs)
+            weights = self.mixture.weigh(groups, len(self.weights))
         return Batch(
             inputs,
             torch.from_numpy(targets).float(),
-            torch.from_numpy(among),
+            torch.from_numpy(weights.astype(np.float32)),
             self._keep(inputs, rows, epoch),
         )
 

@@ -138,12 +138,12 @@ class _Fit:
 
     def _loss(self, answers: Answers, batch: Batch) -> Tensor:
         settings, cost = self.job.settings, self.job.loss
-        loss = cost(answers.answer, batch.targets, batch.among).mean()
+        loss = cost(answers.answer, batch.targets, batch.weights).mean()
         # One modality alone is the answer itself: its own loss would only repeat it.
         if settings.auxiliary and len(self.network.modalities) > 1:
             for modality, scores in answers.auxiliary.items():
                 has = answers.present[modality].to(loss)
-                own = (cost(scores, batch.targets, batch.among) * has).sum()
+                own = (cost(scores, batch.targets, batch.weights) * has).sum()
                 loss = loss + settings.auxiliary * own / has.sum().clamp(min=1.0)
         if settings.l1:
             loss = loss + settings.l1 * optimise.l1(self.network)
@@ -199,7 +199,7 @@ class _Fit:
             for rows, made in zip(valid.rows(0), valid.batches(0), strict=True):
                 batch = self._here(made)
                 answer = self.network(batch.inputs).answer
-                total += float(self.job.loss(answer, batch.targets, batch.among).sum())
+                total += float(self.job.loss(answer, batch.targets, batch.weights).sum())
                 scores[rows] = answer.float().cpu().numpy()
         return scores, total / len(valid.examples)
 
@@ -209,7 +209,7 @@ class _Fit:
         move: Callable[[Tensor], Tensor] = lambda t: t.to(device, non_blocking=True)  # noqa: E731
         inputs = {m: type(s)(move(s.x), move(s.mask)) for m, s in batch.inputs.items()}
         keep = {m: move(k) for m, k in batch.keep.items()}
-        return Batch(inputs, move(batch.targets), move(batch.among), keep)
+        return Batch(inputs, move(batch.targets), move(batch.weights), keep)
 
     def save(self) -> None:
         self.saved = time.monotonic()

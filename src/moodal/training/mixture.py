@@ -15,19 +15,18 @@ from moodal.tasks import Floats, Task
 from moodal.training.examples import Examples
 
 Rows = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
     """drawn: set -> rows drawn from it in an epoch.
 
-    among: set -> (C,), the outputs that compete in its rows. Two labels say nothing about a third:
-    a set of good and bad alone compares these. A set without labels lets all compete.
+    weights: set -> (C,) of the outputs in its rows, 0 = does not compete. Two labels say nothing
+    about a third: a set of good and bad alone compares these. Without labels all compete.
     """
 
     drawn: dict[str, int]
-    among: dict[str, Mask]
+    weights: dict[str, Floats]
 
     def order(self, groups: Sequence[str], rng: np.random.Generator) -> Rows:
         """The rows of one epoch, shuffled: a small set's come several times, a large set's in
@@ -36,31 +35,45 @@ class Mixture:
         drawn = [_draw(rows, self.drawn[group], rng) for group, rows in places.items()]
         return rng.permutation(np.concatenate(drawn))
 
-    def competing(self, groups: Sequence[str], n_outputs: int) -> Mask:
-        """(N, C): which outputs compete in each row."""
-        every = np.ones(n_outputs, np.bool_)
-        return np.stack([self.among.get(group, every) for group in groups])
+    def weigh(self, groups: Sequence[str], n_outputs: int) -> Floats:
+        """(N, C): the weights of the outputs in each row."""
+        even = np.ones(n_outputs)
+        return np.stack([self.weights.get(group, even) for group in groups])
 
 
-def fit(examples: Examples, exponent: float, n_outputs: int) -> Mixture:
-    """How often each set of the training part is drawn, and what labels it has.
+def class_weights(codes: Floats, n_outputs: int, power: float) -> Floats:
+    """(C,): frequency^-power, in proportion such that the rows' mean weight is 1; a label that no
+    row has does not compete. All 1 where there are no codes, or the answer is a number.
+
+    codes: (N,), NaN where there is none.
+    Source: King and Zeng, Logistic Regression in Rare Events Data (2001), section 4.2 (power 1).
+    """
+    counts = np.zeros(n_outputs)
+    if n_outputs > 1:
+        known = codes[~np.isnan(codes)].astype(np.int64)
+        counts = np.bincount(known, minlength=n_outputs).astype(np.float64)
+    if np.count_nonzero(counts) < 2:
+        return np.ones(n_outputs)
+    weights = np.where(counts > 0, np.maximum(counts, 1) ** -power, 0.0)
+    return np.asarray(weights * counts.sum() / (weights * counts).sum())
+
+
+def fit(examples: Examples, n_outputs: int, *, exponent: float, power: float) -> Mixture:
+    """How often each set of the training part is drawn, and how its labels weigh.
 
     exponent: a set is drawn in proportion to its number of rows to this power; an epoch has about
-    as many rows as there are.
+    as many rows as there are. power: see class_weights.
     Source: Devlin et al., multilingual BERT (2018), where the exponent is 0.7.
     """
-    among = {}
     places = _places(examples.groups)
     shares = np.array([len(rows) for rows in places.values()]) ** exponent
     wanted = np.maximum(1, np.rint(len(examples) * shares / shares.sum()))
     drawn = {group: int(n) for group, n in zip(places, wanted, strict=True)}
-    for group, rows in places.items():
-        codes = examples.codes[rows]
-        seen = np.zeros(n_outputs, np.bool_)
-        if n_outputs > 1:
-            seen[codes[~np.isnan(codes)].astype(np.int64)] = True
-        among[group] = seen if seen.sum() > 1 else np.ones(n_outputs, np.bool_)
-    return Mixture(drawn, among)
+    weights = {
+        group: class_weights(examples.codes[rows], n_outputs, power)
+        for group, rows in places.items()
+    }
+    return Mixture(drawn, weights)
 
 
 def scores(
@@ -80,7 +93,7 @@ def _goals(
     task: Task, labels: tuple[str, ...], examples: Examples, raw: Floats, mixture: Mixture
 ) -> Iterator[tuple[str, float]]:
     for group, rows in _places(examples.groups).items():
-        among = mixture.competing([group], raw.shape[1])[0]
+        among = mixture.weigh([group], raw.shape[1])[0] > 0
         codes, own, names = examples.codes[rows], raw[rows][:, among], labels
         if labels:  # codes count the competing labels alone; a row of another is set aside
             known = among[codes.astype(np.int64)]

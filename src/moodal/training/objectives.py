@@ -5,36 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from moodal.errors import ConfigError
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(raw scores (B, C), targets (B, C), among (B, C) bool: the outputs that compete) -> cost (B,)"""
+"""(raw scores (B, C), targets (B, C), weights (B, C) of the outputs, 0 = does not compete) ->
+cost (B,)"""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """class_weights: (C,) or None. smoothing: in [0, 1). unit: the spread of the target."""
+    """smoothing: in [0, 1). unit: the spread of the target."""
 
-    class_weights: Tensor | None
     smoothing: float
     unit: float
-
-
-def class_weights(codes: NDArray[np.float64], n_labels: int) -> Tensor:
-    """(C,): 1 / frequency, in proportion such that the rows' mean weight is 1.
-
-    codes: (N,). A label whose rows were all rejected has a place, and no row.
-    Source: King and Zeng, Logistic Regression in Rare Events Data (2001), section 4.2.
-    """
-    counts = np.bincount(codes.astype(np.int64), minlength=n_labels)
-    n_seen = np.count_nonzero(counts)
-    return torch.tensor(counts.sum() / (n_seen * np.maximum(counts, 1)))
 
 
 def cross_entropy(cost: Cost) -> Loss:
@@ -46,16 +33,15 @@ def cross_entropy(cost: Cost) -> Loss:
     7.
     """
 
-    def loss(scores: Tensor, targets: Tensor, among: Tensor) -> Tensor:
+    def loss(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        among = weights > 0
         low = torch.finfo(scores.dtype).min
         logs = scores.masked_fill(~among, low).log_softmax(1).masked_fill(~among, 0)
         shown = targets * among
         shares = shown / shown.sum(1, keepdim=True).clamp(min=1e-6)
         even = among / among.sum(1, keepdim=True)
         shares = (1 - cost.smoothing) * shares + cost.smoothing * even
-        if cost.class_weights is not None:
-            shares = shares * cost.class_weights.to(scores)
-        return -(shares * logs).sum(1)
+        return -(shares * weights * logs).sum(1)
 
     return loss
 
@@ -68,7 +54,7 @@ def mse(cost: Cost) -> Loss:
 def smooth_l1(cost: Cost) -> Loss:
     """Quadratic within one unit, linear beyond. Source: Girshick, Fast R-CNN (2015), equation 3."""
 
-    def loss(scores: Tensor, targets: Tensor, among: Tensor) -> Tensor:
+    def loss(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         error = (scores - targets) / cost.unit
         return F.smooth_l1_loss(error, torch.zeros_like(error), reduction="none").sum(1)
 

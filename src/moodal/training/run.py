@@ -224,21 +224,19 @@ def _vectors(parts: Parts, run: Run) -> Array | None:
 
 def _job(parts: Parts, network: Network, run: Run, place: Workplace) -> loop.Job:
     settings = run.train
-    weights = None
-    if settings.class_weights and parts.labels:
-        weights = objectives.class_weights(parts.train.labelled, len(parts.labels))
-    cost = objectives.Cost(weights, settings.label_smoothing, network.scale)
-    n_outputs = parts.task.n_outputs(parts.labels)
+    n_outputs, power = parts.task.n_outputs(parts.labels), settings.class_weights
     sets = None
     if settings.mixture is not None:
-        sets = mixture.fit(parts.train, settings.mixture, n_outputs)
+        sets = mixture.fit(parts.train, n_outputs, exponent=settings.mixture, power=power)
+    weights = mixture.class_weights(parts.train.codes, n_outputs, power)
+    cost = objectives.Cost(settings.label_smoothing, network.scale)
     train = Loader(
         parts.train,
         parts.inputs,
         settings.batch_size,
         settings.seed,
         task=parts.task,
-        n_outputs=n_outputs,
+        weights=np.where(weights > 0, weights, 1.0),  # each competes, rows or not
         training=True,
         modality_dropout=settings.modality_dropout if len(network.modalities) > 1 else 0.0,
         mixture=sets,

@@ -1,0 +1,55 @@
+"""What a stage is taught, and that every setting of the recipe is one that moodal knows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from moodal import config
+from moodal.data import manifest
+from moodal.types import Record
+from recipes.base import train
+from recipes.base.train import STAGES
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Manifests as `manifests` and `outliers` leave them, one row each."""
+    said = {"text": "fine", "image": "", "audio": "", "label": "positive", "group": "a", "id": "1"}
+    for stage in STAGES:
+        (tmp_path / stage).mkdir()
+        (tmp_path / stage / "train.jsonl").write_text(json.dumps(said) + "\n")
+    strange = [
+        {**said, "text": "", "label": "", "group": "outliers", m: f"{m} of no sense"}
+        for m in ("text", "image", "audio")
+    ]
+    (tmp_path / "outliers").mkdir()
+    lines = "".join(json.dumps(row) + "\n" for row in strange)
+    (tmp_path / "outliers" / "train.jsonl").write_text(lines)
+    (tmp_path / "summary.json").write_text("{}")
+    return tmp_path
+
+
+def test_a_stage_is_unsure_of_the_outliers_of_its_modalities(out: Path, tmp_path: Path) -> None:
+    train.prepare(tmp_path / "no data: the manifests stand", out, [])
+    for stage in STAGES.values():
+        rows = list(manifest.read(out / stage.name / "taught.jsonl"))
+        assert all(isinstance(row, Record) for row in rows)
+        first, *rest = [row for row in rows if isinstance(row, Record)]
+        assert first.probabilities is None
+        assert [row.modalities for row in rest] == [(m,) for m in stage.modalities]
+        for row in rest:
+            assert row.target is None
+            assert row.probabilities == dict.fromkeys(train.LABELS, 1.0)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_setting_is_known_and_a_stage_starts_from_earlier_ones(name: str) -> None:
+    run = config.load(settings=STAGES[name].settings)
+    assert run.train.mixture is not None
+    assert run.modalities is None or run.modalities == STAGES[name].modalities
+    assert all(
+        list(STAGES).index(parent) < list(STAGES).index(name) for parent in STAGES[name].start
+    )
