@@ -119,9 +119,13 @@ def test_a_sound_that_is_no_speech_is_no_guess(base: Model, sound: str) -> None:
     assert_unsure(base.predict(audio=wav(samples)))
 
 
-def test_a_folder_called_base_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_called_base_comes_first_and_a_mere_folder_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "base").mkdir()
+    assert bundle.find("base") == bundle.PACKAGED
+    (tmp_path / "base" / bundle.INFO).touch()
     assert bundle.find("base") == Path("base")
     assert bundle.find(None) == bundle.PACKAGED
 

@@ -25,6 +25,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import AutoModel, AutoTokenizer
 
+from recipes.base import phrases
+
 Array = NDArray[Any]
 Row = dict[str, Any]
 
@@ -65,7 +67,9 @@ class Teacher(nn.Module):
 def teach(path: Path, *, seed: int = 0) -> None:
     """Give the English rows of a manifest (JSONL) a `probabilities` cell, in place."""
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    english = [row for row in rows if row["lang"] == "en" and row["text"]]
+    english = [
+        row for row in rows if row["lang"] == "en" and row["text"] and row["group"] != phrases.GROUP
+    ]
     torch.manual_seed(seed)
     pieces = _pieces([row["text"] for row in english])
     teacher = Teacher()

@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import moodal
 from moodal.compress.quantise import quantise
-from recipes.base import manifests, outliers, sets
+from recipes.base import manifests, outliers, phrases, sets
 
 LABELS = ("negative", "neutral", "positive")
 SEED = 0
@@ -79,7 +79,13 @@ IMAGE = Stage(
 AUDIO = Stage(
     "audio",
     ("audio",),
-    (*MIXED, "modalities=[audio]", "train.epochs=15", "train.batch_size=16"),
+    (
+        *MIXED,
+        "modalities=[audio]",
+        "train.class_weights=1",
+        "train.epochs=20",
+        "train.batch_size=16",
+    ),
 )
 JOINT = Stage(
     "joint",
@@ -130,6 +136,7 @@ def prepare(data: Path, out: Path, without: list[str]) -> None:
         outliers.write(out, seed=SEED)
         left = [given for given in sets.SETS if given.name not in without]
         manifests.write(data, out, seed=SEED, sets=left)
+        phrases.write(out)
     for stage in STAGES.values():
         with (out / stage.name / "taught.jsonl").open("w", encoding="utf-8") as file:
             file.write((out / stage.name / "train.jsonl").read_text(encoding="utf-8"))
@@ -145,12 +152,26 @@ def _unsure(out: Path, stage: Stage) -> Iterator[str]:
                 yield json.dumps({**row, "probabilities": even}, ensure_ascii=False)
 
 
+def _learn_from_teacher(path: Path, taught: Path) -> None:
+    """What the teacher made of a text holds where the text stands alone, too."""
+    with taught.open(encoding="utf-8") as file:
+        told = {row["id"]: row.get("probabilities") for row in map(json.loads, file)}
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        if row["text"] and not (row["image"] or row["audio"]) and told.get(row["id"]):
+            row["probabilities"] = told[row["id"]]
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    path.write_text("".join(lines), encoding="utf-8")
+
+
 def train(name: str, out: Path) -> None:
     stage = STAGES[name]
     if stage is TEXT:
         from recipes.base import teacher  # MiniLM and what reads it: seconds to import
 
         teacher.teach(out / name / "taught.jsonl", seed=SEED)
+    elif "text" in stage.start:
+        _learn_from_teacher(out / name / "taught.jsonl", out / TEXT.name / "taught.jsonl")
     moodal.train(
         out / name / "taught.jsonl",
         valid=out / name / "dev.jsonl",

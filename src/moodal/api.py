@@ -80,16 +80,17 @@ def train(
 def evaluate(
     data: Path | str | Iterable[Record | Rejection],
     *,
-    model: Model | Path | str,
+    model: Model | Path | str | None = None,
     out: Path | str | None = None,
     among: Sequence[str] | None = None,
     renames: Mapping[str, str] | None = None,
 ) -> Report:
     """Score a model on labelled rows: whole, by modality subset, by language, by group.
 
-    data: a manifest or records. model: a folder or a loaded model. out: a folder for report.html
-    and report.json; None = write nothing. among: only these labels compete. renames:
-    our name -> the file's name of a column, where they differ from those the model was trained on.
+    data: a manifest or records. model: a folder or a loaded model; None = the packaged one. out: a
+    folder for report.html and report.json; None = write nothing. among: only these labels compete.
+    renames: our name -> the file's name of a column, where they differ from those the model was
+    trained on.
 
     Raises: DataError when no labelled row can be read; ConfigError for unknown labels.
     """
@@ -110,10 +111,13 @@ def evaluate(
     return result
 
 
-def checklist(model: Model | Path | str, *, out: Path | str | None = None) -> Checklist:
+def checklist(
+    model: Model | Path | str | None = None, *, out: Path | str | None = None
+) -> Checklist:
     """Put the checklist of behaviour to a model: negation, emoji, names, ...; needs no data.
 
-    model: a folder or a loaded model. out: a folder for checklist.json; None = write nothing.
+    model: a folder or a loaded model; None = the packaged one. out: a folder for checklist.json;
+    None = write nothing.
     Raises: DataError when `out` is a file; CapacityError when it cannot be written.
     """
     from moodal.evaluation import checklist as behaviour
@@ -127,7 +131,7 @@ def checklist(model: Model | Path | str, *, out: Path | str | None = None) -> Ch
 def predict_file(
     file: Path | str,
     *,
-    model: Model | Path | str,
+    model: Model | Path | str | None = None,
     out: Path | str | None = None,
     explain: bool = False,
     renames: Mapping[str, str] | None = None,

@@ -120,11 +120,11 @@ class Info(config.Stage):
 
 
 def find(name: Path | str | None) -> Path:
-    """The folder of a model: None and "base" mean the packaged one, unless a folder has that name.
+    """The folder of a model: None is the packaged one, and so is "base" where no model is so named.
 
     Raises: ModelError when the packaged model is not there.
     """
-    if name is not None and (str(name) != BASE or Path(name).is_dir()):
+    if name is not None and (str(name) != BASE or (Path(name) / INFO).is_file()):
         return Path(name)
     if not (PACKAGED / INFO).is_file():
         raise ModelError("this build of moodal holds no base model; name a trained folder")

@@ -60,7 +60,6 @@ def _columns_option(command: Command) -> Command:
 def _model_option(command: Command) -> Command:
     return click.option(
         "--model",
-        default=Path("base"),
         type=_PATH,
         help="Folder of the model; without it, the one that comes with the package.",
     )(command)
@@ -189,7 +188,7 @@ def train(
 @_json_option
 def evaluate(
     file: Path | None,
-    model: Path,
+    model: Path | None,
     checklist: bool,
     out: Path | None,
     among: str | None,
@@ -226,7 +225,7 @@ def evaluate(
 @_json_option
 def predict(
     file: Path | None,
-    model: Path,
+    model: Path | None,
     text: str | None,
     image: Path | None,
     audio: Path | None,
