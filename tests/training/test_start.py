@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+import yaml
 from safetensors.torch import load_file
 from tiny import tiny_model  # noqa: F401
 from torch import Tensor
@@ -181,3 +182,9 @@ def test_other_settings_than_the_parents_are_refused_by_name(
 def test_what_is_no_model_cannot_be_started_from(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is not a model"):
         train(texts(tmp_path, ("good", "bad")), tmp_path / "no", tmp_path / "nothing")
+
+
+def test_a_model_does_not_say_where_the_cache_of_its_machine_stood(
+    tiny_model: Path,  # noqa: F811
+) -> None:
+    assert yaml.safe_load((tiny_model / bundle.CONFIG).read_text())["cache"] is None

@@ -81,7 +81,7 @@ def _files(parts: Parts, network: Network, run: Run) -> dict[str, Any]:
     files[bundle.WEIGHTS] = tensors_bytes(
         {name: t.contiguous().clone() for name, t in network.state_dict().items()}
     )
-    plain = run.model_dump(mode="json")
+    plain = run.model_dump(mode="json") | {"cache": None}  # a place on this machine alone
     files[bundle.CONFIG] = yaml.safe_dump(plain, allow_unicode=True, sort_keys=False).encode(
         "utf-8"
     )
