@@ -30,7 +30,7 @@ from moodal.types import Rejection
 
 SCRATCH = ("train.epochs=20", "train.patience=6", "train.batch_size=32")
 FROM = (*SCRATCH, "train.learning_rate=3e-4")
-SMALL = ("image.size=48", "text_encoder.dropout=0.75", "train.label_smoothing=0.1")
+SMALL = ("image.size=48",)
 
 
 def score(data: Path, size: int, seed: int, start: list[str], settings: list[str]) -> float:
