@@ -216,9 +216,7 @@ def load(folder: Path) -> Info:
     """
     path = folder / INFO
     if not path.is_file():
-        raise ModelError(
-            f"{folder}: is not a model, it has no {INFO}; give --model a trained folder"
-        )
+        raise ModelError(f"{folder}: is not a model, it has no {INFO}; name a trained folder")
     try:
         content = path.read_bytes()
         values = json.loads(content)

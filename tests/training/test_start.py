@@ -69,6 +69,8 @@ def test_the_same_data_begins_with_the_answers_of_the_parent(
     info = bundle.load(child)
     parent = bundle.load(tiny_model)
     assert info.parents == (f"{parent.name} {parent.seal[:12]}",)
+    assert f"It started from {info.parents[0]}" in (child / bundle.CARD).read_text()
+    assert "started from" not in (tiny_model / bundle.CARD).read_text()
     assert info.text == parent.text
     assert info.audio == parent.audio
 

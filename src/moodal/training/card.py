@@ -26,6 +26,11 @@ def write(info: Info) -> str:
         if info.threshold
         else "It never abstains."
     )
+    lineage = ""
+    if info.parents:
+        lineage = f"""
+It started from {", ".join(info.parents)}: what is said there of data and licences holds here as well.
+"""
     return f"""# {info.name}
 
 Task: {info.task}. Labels: {labels}. Modalities: {", ".join(info.modalities)}.
@@ -38,7 +43,7 @@ Task: {info.task}. Labels: {labels}. Modalities: {", ".join(info.modalities)}.
 {parts}
 
 The licence of these weights follows from the licence of that data: add it here.
-
+{lineage}
 ## Scores on the validation part
 
 The epoch, the temperatures and the threshold were chosen on this part, so it flatters a little.
