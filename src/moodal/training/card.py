@@ -29,7 +29,7 @@ def write(info: Info) -> str:
     lineage = ""
     if info.parents:
         lineage = f"""
-It started from {", ".join(info.parents)}: what is said there of data and licences holds here as well.
+It started from {", ".join(info.parents)}: what it says of data and licences holds here as well.
 """
     return f"""# {info.name}
 
