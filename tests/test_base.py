@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import io
-import math
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
-from numpy.typing import NDArray
 from PIL import Image
 
 import moodal
 from moodal import bundle
+from moodal.evaluation import stimuli
+from moodal.evaluation.expectations import SURE
 from moodal.runtime.predict import Model
 from moodal.types import Prediction
 
 LABELS = ("negative", "neutral", "positive")
-GUESS = 0.7
-"""Above this a model is sure of itself; see the checklist."""
 
 
 @pytest.fixture(scope="module")
@@ -27,25 +24,8 @@ def base() -> Model:
     return moodal.load()
 
 
-def wav(samples: NDArray[np.floating]) -> bytes:  # type: ignore[type-arg]
-    buffer = io.BytesIO()
-    soundfile.write(buffer, samples.astype(np.float32), 16_000, format="WAV")
-    return buffer.getvalue()
-
-
-def music() -> NDArray[np.float64]:
-    """Three seconds of a broken chord with overtones."""
-    time = np.arange(8_000) / 16_000
-    notes = [261.6, 329.6, 392.0, 523.3, 392.0, 329.6]
-    tones = [
-        sum(np.sin(2 * math.pi * k * note * time) / k for k in range(1, 6)) * np.exp(-4 * time)
-        for note in notes
-    ]
-    return 0.2 * np.concatenate(tones)
-
-
 def assert_unsure(answer: Prediction) -> None:
-    assert answer.abstain or answer.confidence < GUESS, answer
+    assert answer.abstain or answer.confidence < SURE, answer
 
 
 def test_it_is_small_whole_and_knows_three_labels_in_three_modalities(base: Model) -> None:
@@ -73,7 +53,7 @@ def test_plain_words_are_understood(base: Model, text: str, label: str) -> None:
 
 def test_all_three_at_once_and_each_has_its_share(base: Model) -> None:
     picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
-    answer = base.predict(text="not bad at all!", image=picture, audio=wav(music()))
+    answer = base.predict(text="not bad at all!", image=picture, audio=stimuli.audio("music"))
     assert answer.modalities == ("text", "image", "audio")
     assert sum(answer.probabilities.values()) == pytest.approx(1)
     full = answer.confidence - base.info.prior[LABELS.index(str(answer.label))]
@@ -111,12 +91,7 @@ def test_a_flat_picture_is_no_guess(base: Model, level: int) -> None:
 
 @pytest.mark.parametrize("sound", ["silence", "noise", "music"])
 def test_a_sound_that_is_no_speech_is_no_guess(base: Model, sound: str) -> None:
-    samples = {
-        "silence": np.zeros(32_000),
-        "noise": np.random.default_rng(0).normal(0, 0.1, 32_000),
-        "music": music(),
-    }[sound]
-    assert_unsure(base.predict(audio=wav(samples)))
+    assert_unsure(base.predict(audio=stimuli.audio(sound)))
 
 
 def test_a_model_called_base_comes_first_and_a_mere_folder_does_not(

@@ -31,10 +31,12 @@ def main() -> None:
     out = parser.parse_args().out
     folder = out / "models" / "base"
     model = moodal.load(folder)
-    scores = {given.name: score(model, given, out) for given in SETS}
+    named = json.loads((out / "summary.json").read_text(encoding="utf-8"))["sets"]
+    learned = [given for given in SETS if given.name in named]
+    scores = {given.name: score(model, given, out) for given in learned}
     failures = api.checklist(model).to_dict()
     (out / "scores.json").write_text(json.dumps(scores, indent=1), encoding="utf-8")
-    text = card(model.info, scores, failures)
+    text = card(model.info, learned, scores, failures)
     info = bundle.load(folder)
     files: dict[str, Any] = {name: bundle.read(folder, info, name) for name in info.files}
     bundle.save(folder, info, files | {bundle.CARD: text.encode("utf-8")})
@@ -61,9 +63,12 @@ def _rows(path: Path, group: str) -> Iterator[Record]:
             yield row
 
 
-def card(info: bundle.Info, scores: dict[str, Any], failures: dict[str, Any]) -> str:
+def card(
+    info: bundle.Info, learned: list[Set], scores: dict[str, Any], failures: dict[str, Any]
+) -> str:
+    """Markdown. learned: the sets it was trained on. scores: by set. failures: the checklist's."""
     lines = [_INTRODUCTION.format(info=info), f"| set | language | {HEAD} |", "|---" * 9 + "|"]
-    for given in SETS:
+    for given in learned:
         low, high = scores[given.name]["intervals"]["accuracy"]
         whole = WHOLE if len(given.modalities) > 1 else given.modalities[0]
         for seen, found in scores[given.name]["subsets"].items():
@@ -93,7 +98,7 @@ def card(info: bundle.Info, scores: dict[str, Any], failures: dict[str, Any]) ->
         "| set | source | licence | permits |",
         "|---|---|---|---|",
     ]
-    lines += [f"| {s.name} | {s.source} | {s.licence} | {s.permits} |" for s in SETS]
+    lines += [f"| {s.name} | {s.source} | {s.licence} | {s.permits} |" for s in learned]
     return "\n".join(lines) + "\n"
 
 

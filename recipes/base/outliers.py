@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from moodal.errors import DataError
+from moodal.preprocess.audio import SAMPLE_RATE
 from moodal.types import MODALITIES, Modality, Record
 from recipes.base.manifests import PARTS, save, tally
 from recipes.base.sets import Part
-from recipes.base.sounds import SAMPLE_RATE, SOUNDS
+from recipes.base.sounds import SOUNDS
 
 ROWS: Mapping[Part, int] = {"train": 1200, "dev": 240}
 """Of each modality."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-SAMPLE_RATE = 16_000
+from moodal.preprocess.audio import SAMPLE_RATE
 
 Rng = np.random.Generator
 Wave = NDArray[np.float64]

@@ -26,13 +26,11 @@ from tqdm import tqdm
 from transformers import AutoModel, AutoTokenizer
 
 from recipes.base import phrases
+from recipes.base.sets import BINARY, LABELS, SETS
 
 Array = NDArray[Any]
 Row = dict[str, Any]
 
-LABELS = ("negative", "neutral", "positive")
-BINARY = ("sst2",)
-"""Sets without neutral: their loss compares the other two alone."""
 LENGTH = 48
 """Word pieces kept of a text."""
 ROWS = 46_000
@@ -90,7 +88,9 @@ def _pieces(texts: list[str]) -> Array:
 
 def _fine_tune(teacher: Teacher, pieces: Array, rows: list[Row], rng: np.random.Generator) -> None:
     codes = np.array([LABELS.index(row["label"]) for row in rows])
-    binary = np.array([row["group"] in BINARY for row in rows])
+    # Sets without neutral: their loss compares the other two alone.
+    names = {given.name for given in SETS if given.labels == BINARY}
+    binary = np.array([row["group"] in names for row in rows])
     groups = [
         {"params": getattr(teacher, part).parameters(), "lr": rate, "initial": rate}
         for part, rate in RATES.items()

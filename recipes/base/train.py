@@ -25,13 +25,13 @@ import moodal
 from moodal.compress.quantise import quantise
 from recipes.base import manifests, outliers, phrases, sets
 
-LABELS = ("negative", "neutral", "positive")
 SEED = 0
 
 
 @dataclass(frozen=True)
 class Stage:
-    """start: stages whose encoders it begins with. modalities: whose outliers it is shown."""
+    """modalities: what it reads, and whose outliers it is shown. start: stages whose encoders it
+    begins with."""
 
     name: str
     modalities: tuple[str, ...]
@@ -46,7 +46,6 @@ TEXT = Stage(
     ("text",),
     (
         *MIXED,
-        "modalities=[text]",
         "text.vocabulary=110000",
         "text.min_count=3",
         "text_encoder.kind=cnn",
@@ -63,7 +62,6 @@ IMAGE = Stage(
     ("image",),
     (
         *MIXED,
-        "modalities=[image]",
         "train.mixture=0.7",
         "train.class_weights=0",
         "image.size=48",
@@ -81,7 +79,6 @@ AUDIO = Stage(
     ("audio",),
     (
         *MIXED,
-        "modalities=[audio]",
         "train.class_weights=1",
         "train.epochs=20",
         "train.batch_size=16",
@@ -108,7 +105,10 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--stage", action="append", choices=STAGES, help="only these; all if none")
     parser.add_argument("--jobs", type=int, default=2, help="encoders trained side by side")
-    parser.add_argument("--without", action="append", default=[], help="a set to leave out")
+    names = [given.name for given in sets.SETS]
+    parser.add_argument(
+        "--without", action="append", default=[], choices=names, help="a set to leave out"
+    )
     given = parser.parse_args()
     chosen = given.stage or list(STAGES)
     started = time.monotonic()
@@ -148,7 +148,7 @@ def _unsure(out: Path, stage: Stage) -> Iterator[str]:
     with (out / "outliers" / "train.jsonl").open(encoding="utf-8") as file:
         for row in map(json.loads, file):
             if any(row[modality] for modality in stage.modalities):
-                even = dict.fromkeys(LABELS, 1)
+                even = dict.fromkeys(sets.LABELS, 1)
                 yield json.dumps({**row, "probabilities": even}, ensure_ascii=False)
 
 
@@ -176,7 +176,11 @@ def train(name: str, out: Path) -> None:
         out / name / "taught.jsonl",
         valid=out / name / "dev.jsonl",
         out=out / "models" / name,
-        settings=(*stage.settings, f"cache={out / 'cache'}"),
+        settings=(
+            *stage.settings,
+            f"modalities=[{', '.join(stage.modalities)}]",
+            f"cache={out / 'cache'}",
+        ),
         start=[out / "models" / parent for parent in stage.start],
     )
 

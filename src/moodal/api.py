@@ -72,8 +72,14 @@ def train(
         raise CapacityError(
             f"training needs the package {error.name}: pip install 'moodal[train]'"
         ) from error
-    paths = {"valid": Path(valid), "out": Path(out).resolve()}
-    model: Model = module.train(Path(file), **paths, run=run, start=parents, resume=resume)
+    model: Model = module.train(
+        Path(file),
+        valid=Path(valid),
+        out=Path(out).resolve(),
+        run=run,
+        start=parents,
+        resume=resume,
+    )
     return model
 
 

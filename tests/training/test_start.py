@@ -14,8 +14,10 @@ from tiny import tiny_model  # noqa: F401
 from torch import Tensor
 
 from moodal import api, bundle
+from moodal.data.manifest import fingerprint
 from moodal.errors import ConfigError, ModelError
 from moodal.preprocess import vocabulary
+from moodal.training import run
 
 STILL = ("train.epochs=1", "train.learning_rate=1e-12", "train.l2=0", "train.batch_size=8")
 """An epoch that changes no weight to speak of: what is found after it was there before."""
@@ -190,3 +192,35 @@ def test_a_model_does_not_say_where_the_cache_of_its_machine_stood(
     tiny_model: Path,  # noqa: F811
 ) -> None:
     assert yaml.safe_load((tiny_model / bundle.CONFIG).read_text())["cache"] is None
+
+
+def test_a_parent_of_any_name_leaves_the_hashes_of_the_data_alone(
+    tiny_model: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    data = texts(tmp_path, ("good", "bad"))
+    parent = train(data, tmp_path / "train", tiny_model)
+    info = bundle.load(train(data, tmp_path / "child", parent))
+    assert info.data["train"]["sha256"] == info.data["valid"]["sha256"] == fingerprint(data)
+    assert info.parents[0].startswith("train ")
+
+
+def test_a_run_is_not_resumed_from_other_parents(
+    tiny_model: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = texts(tmp_path, ("good", "bad"))
+    parent = train(data, tmp_path / "parent", tiny_model)
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "finish", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train(data, tmp_path / "child", tiny_model)
+    monkeypatch.undo()
+    given = {"valid": data, "out": tmp_path / "child", "settings": STILL, "resume": True}
+    with pytest.raises(ConfigError, match=r"was made with other .*parents"):
+        api.train(data, start=[parent], **given)
+    assert api.train(data, start=[tiny_model], **given).info.parents

@@ -14,8 +14,7 @@ from typing import Literal
 from moodal.types import Prediction, Rejection
 
 TOLERANCE = 0.1
-"""By how much a probability or the positivity may move and be said to stay: as the authors' own
-tests of sentiment have it."""
+"""By how much a probability or the positivity may move and be said to stay. Our choice."""
 SURE = 0.7
 """Confidence from which an answer counts as a confident guess. Our choice."""
 

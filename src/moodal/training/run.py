@@ -60,8 +60,11 @@ def train(
     bundle.check_target(out)
     torch.set_num_threads(run.train.threads)
     parents = starting.read(start)
-    hashes = _hashes(file, valid) | {p.info.name: p.info.seal for p in parents}
-    with Workplace(out, run, hashes=hashes, resume=resume) as place:
+    hashes = _hashes(file, valid)
+    lineage = [f"{p.info.name} {p.info.seal[:12]}" for p in parents]
+    settings = run.model_dump(mode="json")
+    identity = {"settings": settings, "data": hashes, "parents": lineage}
+    with Workplace(out, identity, resume=resume) as place:
         parts = _read(file, valid, run, starting.pieces(parents))
         torch.manual_seed(run.train.seed)
         network = build.network(run, parts.settings, _measure(parts, run))
@@ -69,8 +72,7 @@ def train(
             starting.take_over(network, parts, parents)
         job = _job(parts, network, run, place)
         history = loop.fit(job, resume=resume)
-        lineage = tuple(f"{p.info.name} {p.info.seal[:12]}" for p in parents)
-        origin = Origin(run, place.hashes, history, lineage)
+        origin = Origin(run, hashes, history, tuple(lineage))
         processes = PartialState()
         if processes.is_main_process:
             finish(job, parts, origin, out=out, scratch=place.folder / "bundle")
@@ -82,14 +84,14 @@ class Workplace:
     """OUT.training: holds the checkpoints while the run lasts, and is gone once it is done.
 
     A run that fails before its first checkpoint leaves nothing; later, what --resume needs.
+    identity: what a resumed run must share: its settings, data and parents.
     """
 
-    def __init__(self, out: Path, run: Run, *, hashes: dict[str, str], resume: bool) -> None:
-        self.hashes = hashes
+    def __init__(self, out: Path, identity: dict[str, Any], *, resume: bool) -> None:
         self.folder = checkpoint.folder_of(out)
-        self.identity = {"settings": run.model_dump(mode="json"), "data": hashes}
+        self.identity = identity
         if resume:
-            checkpoint.load(self.folder, self.identity)
+            checkpoint.load(self.folder, identity)
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
 

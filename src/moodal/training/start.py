@@ -1,7 +1,8 @@
 """Where a run starts from: trained models whose words and weights it takes over.
 
 Weights are matched by what they stand for: those of a piece of text by the piece, those of an
-answer by its label, all others by their place. What has no counterpart starts as in any run.
+answer by its label, all others by their place. What has no counterpart starts as in any run, but
+for what a modality says alone, which starts from nothing.
 """
 
 from __future__ import annotations
