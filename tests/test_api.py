@@ -16,6 +16,7 @@ import moodal
 from moodal import api, config
 from moodal.data import manifest
 from moodal.errors import ConfigError, DataError, ModelError
+from moodal.training import run as run_module
 from moodal.types import Prediction, Rejection
 
 TEXTS = "id,text,label\n1,这部电影很精彩,good\n2,an awful day,bad\n3,okay,fair\n"
@@ -157,6 +158,44 @@ def test_train_returns_the_model_it_saved(tmp_path: Path) -> None:
     assert model.info == moodal.load(tmp_path / "model").info
     assert model.info.labels == ("a", "b")
     assert names(tmp_path) == ["model", "train.jsonl", "valid.jsonl"]
+
+
+def test_without_a_second_file_the_same_rows_are_held_out_and_nothing_else_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = numbers(tmp_path, "train.jsonl", "ab" * 20)  # six different rows, each kept whole
+    infos = []
+    for name in ("one", "two"):
+        model = api.train(train, out=tmp_path / "deep" / name, settings=QUICK)
+        assert "6 of 40 rows are held out" in capsys.readouterr().err
+        infos.append(model.info)
+    assert infos[0].data == infos[1].data
+    assert [infos[0].data[part]["rows"] for part in ("train", "valid")] == [34, 6]
+    other = api.train(train, out=tmp_path / "three", settings=(*QUICK, "train.seed=1"))
+    assert other.info.data["valid"]["sha256"] != infos[0].data["valid"]["sha256"]
+    assert names(tmp_path) == ["deep", "three", "train.jsonl"]
+    assert names(tmp_path / "deep") == ["one", "two"]
+
+
+def test_a_run_without_a_second_file_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = rows(tmp_path / "data")
+    given = {"out": tmp_path / "m", "settings": (*SETTINGS, f"cache={tmp_path / 'cache'}")}
+    whole = api.train(data / "train.csv", **{**given, "out": tmp_path / "whole"})
+    finish = run_module.finish
+    monkeypatch.setattr(run_module, "finish", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        api.train(data / "train.csv", **given)
+    monkeypatch.setattr(run_module, "finish", finish)
+    assert names(tmp_path) == ["data", "m.training", "whole"]
+    model = api.train(data / "train.csv", **given, resume=True)
+    assert model.info.data == whole.info.data
+    assert names(tmp_path) == ["data", "m", "whole"]
+
+
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_settings_lie_over_a_run_and_over_a_file(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ import click
 import duckdb
 import pytest
 from click.testing import CliRunner, Result
-from tiny import LABELS, SETTINGS, train_once
+from PIL import Image
+from tiny import LABELS, NUMBERED, SETTINGS, train_once
 
 from moodal import cli
 from moodal.errors import ConfigError, DataError, ModelError, MoodalError, RecordError
@@ -82,9 +83,9 @@ CONTRACT = {
     ("data", "toy"): "--rows --seed",
     ("data", "check"): "--against",
     ("data", "split"): "--out --group --ratios",
-    ("train",): "--valid --out --config --set --label --group --resume",
+    ("train",): "--valid --out --task --config --set --label --target --group --resume",
     ("evaluate",): "--model --checklist --out --among",
-    ("predict",): "--model --text --image --audio --out",
+    ("predict",): "--model --text --image --audio --out --explain --heatmap",
     ("info",): "",
 }
 
@@ -122,6 +123,10 @@ def test_the_version_is_told() -> None:
         ("predict", "in.csv", "--model", "m", "--column", "review"),
         ("train", "in.csv"),
         ("train", "in.csv", "--valid", "v.csv", "--out", "m", "--column", "review"),
+        ("train", "in.csv", "--out", "m", "--label", "a", "--target", "b"),
+        ("train", "in.csv", "--out", "m", "--task", "guess"),
+        ("predict", "--model", "m", "--text", "good", "--heatmap", "out.png"),
+        ("predict", "in.csv", "--model", "m", "--heatmap", "out.png"),
         ("evaluate", "--model", "m"),
         ("evaluate", "in.csv", "--checklist", "--model", "m"),
         ("evaluate", "--checklist", "--model", "m", "--among", "good,bad"),
@@ -152,6 +157,7 @@ PREDICTION = {
     "abstain",
     "reason",
     "words",
+    "regions",
 }
 
 
@@ -187,6 +193,7 @@ def test_an_unsure_answer_says_so() -> None:
         "probabilities": {"good": 0.4},
         "contributions": {"text": 0.1},
         "words": [],
+        "regions": [],
     }
     first, *_ = cli._answer(answer).splitlines()
     assert first == "good  0.400  (abstains: not sure enough / 弃权：把握不足)"
@@ -197,6 +204,34 @@ def test_a_record_that_cannot_be_read_is_an_error() -> None:
     said = failed(RecordError, "predict", *model, "--image", "nowhere.jpg", "--text", "x")
     assert said == "image: nowhere.jpg: No such file or directory; correct the path"
     assert "is not a file" in failed(RecordError, "predict", *model, "--audio", "")
+
+
+def test_a_heat_map_is_a_picture_as_large_as_what_it_explains(tmp_path: Path) -> None:
+    picture = train_once().parent / "data" / "dev-0.png"
+    given = ("predict", "--model", train_once(), "--image", picture)
+    for name in ("map.png", "map.JPG"):
+        said = ok(*given, "--heatmap", tmp_path / name)
+        with Image.open(tmp_path / name) as made, Image.open(picture) as original:
+            assert made.size == original.size
+            assert made.format == ("PNG" if name == "map.png" else "JPEG")
+            assert made.convert("RGB").tobytes() != original.convert("RGB").tobytes()
+        assert "\nregion row " in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.JPG", "map.png"]
+    assert "ends in .png, .jpg" in failed(ConfigError, *given, "--heatmap", tmp_path / "map.gif")
+    there = failed(ConfigError, *given, "--heatmap", tmp_path / "no" / "map.png")
+    assert "there is no folder" in there
+
+
+def test_a_heat_map_of_a_model_that_reads_no_pictures_is_refused(tmp_path: Path) -> None:
+    texts = "".join(f"good {i},a\nbad {i},b\n" for i in range(8))
+    (tmp_path / "texts.csv").write_text("text,label\n" + texts, encoding="utf-8")
+    settings = [part for s in (*SETTINGS, "train.epochs=1") for part in ("--set", s)]
+    ok("train", tmp_path / "texts.csv", "--out", tmp_path / "m", *settings)
+    picture = train_once().parent / "data" / "dev-0.png"
+    given = ("predict", "--model", tmp_path / "m", "--text", "good", "--image", picture)
+    said = failed(ConfigError, *given, "--heatmap", tmp_path / "map.png")
+    assert "no picture had a part in the answer (it was made from text)" in said
+    assert not (tmp_path / "map.png").exists()
 
 
 # ---- files -------------------------------------------------------------------------------------
@@ -336,6 +371,32 @@ def test_train_tells_what_it_made(tmp_path: Path) -> None:
     assert told == json.loads(ok("info", tmp_path / "one", "--json"))
     assert told["modalities"] == ["text"]
     assert "# two" in ok(*common, "--out", tmp_path / "two")
+
+
+def test_train_holds_rows_out_for_want_of_a_second_file(tmp_path: Path) -> None:
+    texts = tmp_path / "texts.csv"
+    lines = "".join(f"lovely {i},a,7\nawful {i},b,-7\n" for i in range(30))
+    texts.write_text("text,answer,number\n" + lines, encoding="utf-8")
+    settings = [part for s in (*SETTINGS, "train.epochs=1") for part in ("--set", s)]
+    result = run("train", texts, "--out", tmp_path / "m", "--target", "answer", "--json", *settings)
+    assert result.exit_code == 0, result.output
+    assert (
+        "6 of 60 rows are held out to choose the best epoch by (stratified by label, seed 0)"
+        in result.stderr
+    )
+    told = json.loads(result.stdout)
+    assert [told["data"][part]["rows"] for part in ("train", "valid")] == [54, 6]
+    assert told["labels"] == ["a", "b"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "texts.csv"]
+
+
+def test_task_is_the_setting_task(tmp_path: Path) -> None:
+    texts = tmp_path / "texts.csv"
+    lines = "".join(f"lovely {i},7\nawful {i},-7\n" for i in range(20))
+    texts.write_text("text,label\n" + lines, encoding="utf-8")
+    settings = [part for s in (*SETTINGS, "train.epochs=1") for part in ("--set", s)]
+    given = ("train", texts, "--out", tmp_path / "m", "--task", NUMBERED, "--json", *settings)
+    assert json.loads(ok(*given))["task"] == NUMBERED
 
 
 def test_data_toy_check_and_split(tmp_path: Path) -> None:

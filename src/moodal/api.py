@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -17,16 +19,23 @@ from tqdm import tqdm
 from moodal import bundle, config
 from moodal.config import Columns, Run
 from moodal.data import manifest
+from moodal.data.split import hold_out
 from moodal.errors import CapacityError, ConfigError
 from moodal.preprocess import audio, image
+from moodal.runtime import regions
 from moodal.runtime.predict import Model
-from moodal.types import Media, Modality, Record, Rejection
+from moodal.tasks import configure
+from moodal.types import Media, Modality, Prediction, Record, Rejection
 
 if TYPE_CHECKING:
     from moodal.data.findings import CheckReport
     from moodal.evaluation.checklist import Checklist
     from moodal.evaluation.result import Report
 
+PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+"""Endings of a heat map's name -> its format."""
+HEATMAP_SIDE = 1024
+"""Longer side of a heat map, in pixels, at most."""
 TRAINING_PACKAGES = ("torch", "accelerate", "safetensors", "onnx")
 
 
@@ -43,8 +52,8 @@ def load(path: Path | str | None = None, *, threads: int = 1) -> Model:
 def train(
     file: Path | str,
     *,
-    valid: Path | str,
     out: Path | str,
+    valid: Path | str | None = None,
     run: Run | Path | str | None = None,
     settings: Sequence[str] = (),
     start: Sequence[Path | str] = (),
@@ -52,18 +61,19 @@ def train(
 ) -> Model:
     """Train a model on a manifest, save it as a folder, and return it loaded.
 
-    file, valid: CSV, TSV, JSONL or Parquet, for training and validation. out: the folder to
-    write. run: settings, or a YAML file of them; None = the defaults. settings: `key=value` laid
-    over those, e.g. "train.epochs=5". start: trained models to begin with, "base" among them: their
-    settings hold where nothing else is said, and their words and weights are taken over. resume: go
-    on with a run that was stopped.
+    file: CSV, TSV, JSONL or Parquet. out: the folder to write. valid: another such file, to choose
+    the best epoch and to calibrate by; None = a tenth of the rows of `file` is held out, the same
+    ones for the same `train.seed`, by the rule of data.split.hold_out. run: settings, or a YAML
+    file of them; None = the defaults. settings: `key=value` laid over those, e.g. "train.epochs=5".
+    start: trained models to begin with, "base" among them: their settings hold where nothing else
+    is said, and their words and weights are taken over. resume: go on with a run that was stopped.
 
     Raises: DataError, ConfigError, ModelError, CapacityError (a package of the extra `train` is
         missing).
     """
     parents = [bundle.find(parent) for parent in start]
     under = bundle.settings_of(parents)
-    run = config.load(Path(run) if isinstance(run, str) else run, settings, under=under)
+    run = configure(Path(run) if isinstance(run, str) else run, settings, under=under)
     try:
         module = import_module("moodal.training.run")
     except ModuleNotFoundError as error:
@@ -72,15 +82,41 @@ def train(
         raise CapacityError(
             f"training needs the package {error.name}: pip install 'moodal[train]'"
         ) from error
-    model: Model = module.train(
-        Path(file),
-        valid=Path(valid),
-        out=Path(out).resolve(),
-        run=run,
-        start=parents,
-        resume=resume,
-    )
+    out = Path(out).resolve()
+    with _parts(Path(file), None if valid is None else Path(valid), out, run) as (known, judge):
+        model: Model = module.train(
+            known, valid=judge, out=out, run=run, start=parents, resume=resume
+        )
     return model
+
+
+@contextmanager
+def _parts(file: Path, valid: Path | None, out: Path, run: Run) -> Iterator[tuple[Path, Path]]:
+    """The files to learn from and to choose by, two parts of one where no other was named.
+
+    They lie beside `out`: relative paths of media, and with them the bytes that a resumed run
+    compares, are then the same each time, and the disk is the one that has room for results.
+    """
+    if valid is not None:
+        yield file, valid
+        return
+    bundle.check_target(out)
+    with bundle.writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent)
+    with folder:
+        held = hold_out(
+            file,
+            Path(folder.name),
+            columns=run.columns,
+            seed=run.train.seed,
+            sets=run.train.mixture is not None,
+        )
+        sys.stderr.write(
+            f"{held.n_held:,} of {held.n_rows:,} rows are held out to choose the best epoch by "
+            f"({held.rule}, seed {run.train.seed}); --valid names others\n"
+        )
+        yield held.train, held.valid
 
 
 def evaluate(
@@ -113,8 +149,25 @@ def evaluate(
     rows = tqdm(data, desc="evaluating", unit=" rows", delay=2, disable=None)
     result = run_evaluation(model, rows, among=among, name=name)
     if out is not None:
-        report.write(result, Path(out), history=model.info.history, settings=model.info.audio)
+        report.write(
+            result,
+            Path(out),
+            history=model.info.history,
+            settings=model.info.audio,
+            regions=_regions(model, result),
+        )
     return result
+
+
+def _regions(model: Model, result: Report) -> list[regions.Weights]:
+    """What mattered in the picture of each worst error; () where it has none, or where the answer
+    that counted was another than the model's own, since only some labels competed."""
+    worst = [error.record for error in result.worst]
+    answers = model.predict_many(worst, explain=True)
+    return [
+        () if isinstance(a, Rejection) or a.label not in (None, error.answer) else a.regions
+        for a, error in zip(answers, result.worst, strict=True)
+    ]
 
 
 def checklist(
@@ -168,6 +221,32 @@ def predict_file(
                 counts["predicted"] += 1
                 write(answer.to_dict())
     return counts
+
+
+def heatmap(picture: Media | str, answer: Prediction, *, out: Path | str) -> None:
+    """Write a picture as a PNG or JPEG file, what moved the answer laid over it.
+
+    picture: what the answer was made from, a path, the bytes of a file or pixels. answer: of
+    predict(..., explain=True): orange spoke for it, blue against it.
+
+    Raises: ConfigError when the answer knows no regions or out is no place for a picture;
+        RecordError when the picture cannot be read; CapacityError when the file cannot be written.
+    """
+    out, picture = Path(out), Path(picture) if isinstance(picture, str) else picture
+    if out.suffix.lower() not in PICTURES:
+        raise ConfigError(f"{out}: name a file that ends in {', '.join(PICTURES)}")
+    _check_place(out, picture if isinstance(picture, Path) else Path())
+    if not answer.regions:
+        raise ConfigError(
+            f"{out}: no picture had a part in the answer (it was made from "
+            f"{', '.join(answer.modalities) or 'nothing'}); use a model that reads pictures, "
+            "and explain=True"
+        )
+    laid = io.BytesIO()
+    kind = PICTURES[out.suffix.lower()]
+    regions.overlay(image.small(picture, HEATMAP_SIDE), answer.regions).save(laid, kind)
+    with _whole(out) as temporary:
+        temporary.write_bytes(laid.getvalue())
 
 
 def check(
@@ -226,13 +305,22 @@ def _lines(out: Path | None) -> Iterator[Callable[[Mapping[str, Any]], object]]:
     if out is None:
         yield lambda values: sys.stdout.write(line(values))
         return
+    # What UTF-8 cannot hold, half a surrogate pair, is written as JSON escapes it.
+    with (
+        _whole(out) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace") as file,
+    ):
+        yield lambda values: file.write(line(values))
+
+
+@contextmanager
+def _whole(out: Path) -> Iterator[Path]:
+    """A name to write to beside `out`, which becomes `out` once all went well."""
     with bundle.writing(out):
         out = out.resolve()  # a link stays one
         temporary = out.with_name(f".{out.name}.{os.getpid()}")
         try:
-            # What UTF-8 cannot hold, half a surrogate pair, is written as JSON escapes it.
-            with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
-                yield lambda values: file.write(line(values))
+            yield temporary
             temporary.replace(out)
         finally:
             temporary.unlink(missing_ok=True)

@@ -3,7 +3,10 @@
 bundle.json          Info: format, task, labels, settings, calibration, data, sha256 of all
 text.onnx image.onnx audio.onnx   one graph an encoder
 head.onnx            fusion + head
-vocabulary.txt       when it reads text
+vocabulary.txt       when it reads words
+symbols.model        when it answers a text with a text: what both are made of
+step.onnx            when it does: the next symbol
+language.json        when it writes speech down: a language model of characters
 reference.json       what the training data looked like
 weights.safetensors config.yaml   only what further training needs
 card.md              what it is, for people
@@ -27,14 +30,18 @@ import yaml
 
 from moodal import config
 from moodal.errors import CapacityError, ConfigError, ModelError
-from moodal.preprocess.batch import Kind, Settings
+from moodal.preprocess import batch, symbols, vocabulary
+from moodal.preprocess.batch import Kind, Lexicon, Settings
 from moodal.tasks import TASKS
 from moodal.types import MODALITIES, Modality, Subset, TaskName
 
 FORMAT = 1
 INFO = "bundle.json"
 HEAD = "head.onnx"
+STEP = "step.onnx"
 VOCABULARY = "vocabulary.txt"
+SYMBOLS = "symbols.model"
+LANGUAGE = "language.json"
 REFERENCE = "reference.json"
 WEIGHTS = "weights.safetensors"
 CONFIG = "config.yaml"
@@ -76,7 +83,8 @@ class Info(config.Stage):
     """The version that wrote it."""
     task: TaskName
     labels: tuple[str, ...]
-    """A label's place is its code; empty for a regression."""
+    """A label's place is its code; empty for a regression. Of a model that answers with a text,
+    the symbols it is made of."""
     columns: config.Columns
     kinds: dict[Modality, Kind]
     widths: dict[Modality, int]
@@ -103,6 +111,12 @@ class Info(config.Stage):
     """One row an epoch: epoch, train_loss, valid_loss, score, seconds."""
     parents: tuple[str, ...] = ()
     """The models it started from: name and the beginning of the seal."""
+    decode: config.Decode = config.Decode()
+    """How a text is searched for."""
+    stride: int = 1
+    """Frames of sound that one frame of an answer stands for."""
+    confidence: tuple[float, float] = (1.0, 0.0)
+    """Slope and offset that make a word's confidence the chance that it is right."""
     weights: Literal["float32", "int8"] = "float32"
     """How weights are kept; answers are computed in float32."""
     files: dict[str, str] = pydantic.Field(default_factory=dict)
@@ -116,7 +130,8 @@ class Info(config.Stage):
 
     @property
     def settings(self) -> Settings:
-        return Settings(self.kinds, self.widths, self.text, self.image, self.audio)
+        windowed = TASKS[self.task].windowed
+        return batch.settings_of(self.kinds, self.widths, self, windowed=windowed)
 
 
 def find(name: Path | str | None) -> Path:
@@ -267,6 +282,13 @@ def verify(folder: Path) -> Info:
     return info
 
 
+def lexicon(folder: Path, info: Info) -> Lexicon | None:
+    """What the model's texts are made of; None where it reads no raw text. Raises: ModelError."""
+    if VOCABULARY in info.files:
+        return vocabulary.parse(read(folder, info, VOCABULARY), info.text)
+    return symbols.parse(read(folder, info, SYMBOLS)) if SYMBOLS in info.files else None
+
+
 def settings_of(folders: Sequence[Path]) -> dict[str, Any]:
     """The settings that a run which starts from these models takes over: how their modalities are
     read and encoded, the fusion and the head of the first.
@@ -277,8 +299,9 @@ def settings_of(folders: Sequence[Path]) -> dict[str, Any]:
     for folder in folders:
         info = load(folder)
         made_with = yaml.safe_load(read(folder, info, CONFIG))
-        for stage in (*(f"{m}_encoder" for m in info.modalities), "fusion", "head"):
-            taken.setdefault(stage, made_with[stage])
+        stages = ("fusion", "head", "decoder", "decode")
+        for stage in (*(f"{m}_encoder" for m in info.modalities), *stages):
+            taken.setdefault(stage, made_with.get(stage, {}))
         for modality in info.modalities:
             taken.setdefault(modality, made_with[modality])
     if "text" in taken:

@@ -7,11 +7,12 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
 from moodal.errors import MoodalError
+from moodal.types import TaskName
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -129,11 +130,19 @@ def split(
 
 @cli.command()
 @click.argument("file", type=_PATH)
-@click.option("--valid", required=True, type=_PATH, help="Manifest to choose the best epoch by.")
+@click.option(
+    "--valid",
+    type=_PATH,
+    help="Manifest to choose the best epoch by; without it, a tenth of the rows is held out.",
+)
 @click.option("--out", required=True, type=_PATH, help="Folder of the model.")
+@click.option(
+    "--task", type=click.Choice(get_args(TaskName)), help="What is answered; the setting task."
+)
 @click.option("--config", "config_file", type=_PATH, help="YAML file of settings.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="e.g. train.epochs=5")
 @click.option("--label", metavar="COLUMN", help="Column that holds the answer.")
+@click.option("--target", metavar="COLUMN", help="The same, where the answer is a text.")
 @click.option("--group", metavar="COLUMN", help="Column of groups, e.g. speakers.")
 @click.option(
     "--from",
@@ -148,11 +157,13 @@ def split(
 @_json_option
 def train(
     file: Path,
-    valid: Path,
+    valid: Path | None,
     out: Path,
+    task: str | None,
     config_file: Path | None,
     settings: tuple[str, ...],
     label: str | None,
+    target: str | None,
     group: str | None,
     start: tuple[Path, ...],
     resume: bool,
@@ -160,12 +171,15 @@ def train(
     as_json: bool,
 ) -> None:
     """Train a model on FILE and save it as a folder."""
+    if label and target:
+        raise click.UsageError("--label and --target name the same column; give one of them")
     from moodal.api import train as run_train
 
-    named = {"label": label, "group": group}
+    named = {"label": label or target, "group": group}
     renamed = _pairs(renames) | {ours: theirs for ours, theirs in named.items() if theirs}
     # A name is text: "no" and "2024" would be something else in YAML, but not as JSON writes them.
-    settings = (*(f"columns.{o}={json.dumps(t)}" for o, t in renamed.items()), *settings)
+    columns = (f"columns.{ours}={json.dumps(theirs)}" for ours, theirs in renamed.items())
+    settings = (*([f"task={task}"] if task else []), *columns, *settings)
     model = run_train(
         file,
         valid=valid,
@@ -220,7 +234,10 @@ def evaluate(
 @click.option("--image", type=_PATH, help="One picture.")
 @click.option("--audio", type=_PATH, help="One recording.")
 @click.option("--out", type=_PATH, help="File of answers, one JSON object a line.")
-@click.option("--explain", is_flag=True, help="Say which words moved each answer of FILE.")
+@click.option("--explain", is_flag=True, help="Say what moved each answer of FILE: words, regions.")
+@click.option(
+    "--heatmap", type=_PATH, help="PNG or JPEG to write: --image, with what mattered laid over it."
+)
 @_columns_option
 @_json_option
 def predict(
@@ -231,6 +248,7 @@ def predict(
     audio: Path | None,
     out: Path | None,
     explain: bool,
+    heatmap: Path | None,
     renames: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -240,10 +258,14 @@ def predict(
         raise click.UsageError("give FILE, or one record with --text, --image, --audio")
     if one and (out or renames):
         raise click.UsageError("--out and --column go with FILE; one record's answer is printed")
+    if heatmap and not image:
+        raise click.UsageError("--heatmap shows what mattered in a picture; give one with --image")
     from moodal import api
 
     if file is None:
         answer = api.load(model).predict(text=text, image=image, audio=audio, explain=True)
+        if heatmap and image:
+            api.heatmap(image, answer, out=heatmap)
         click.echo(_json(answer.to_dict()) if as_json else _answer(answer.to_dict()))
         return
     counts = api.predict_file(file, model=model, out=out, explain=explain, renames=_pairs(renames))
@@ -333,6 +355,11 @@ def _answer(answer: Mapping[str, Any]) -> str:
     words = sorted(answer["words"], key=lambda w: -abs(w[1]))[:8]
     if words:
         lines.append("words " + ", ".join(f"{word} {weight:+.3f}" for word, weight in words))
+    cells = [(w, r, c) for r, row in enumerate(answer["regions"], 1) for c, w in enumerate(row, 1)]
+    if cells:
+        weight, row, column = max(cells)
+        grid = f"{len(answer['regions'])} x {len(answer['regions'][0])}"
+        lines.append(f"region row {row}, column {column} of {grid} {weight:+.3f}  (--heatmap FILE)")
     return "\n".join(lines)
 
 

@@ -47,6 +47,8 @@ class Text(Stage):
     """Positions kept of a text; the rest is cut."""
     vocabulary: Count = 60_000
     """Pieces kept, the most frequent first."""
+    symbols: Count = 8_000
+    """Where a text is answered with a text: symbols kept, Chinese characters and subwords."""
     min_count: Count = 2
     """A piece seen in fewer training texts is dropped."""
     word_ngrams: Count = 2
@@ -171,6 +173,34 @@ class Head(Stage):
     dropout: Fraction = 0.3
 
 
+class Decoder(Stage):
+    """Where the answer is a text: how it is said, word by word."""
+
+    kind: Literal["gru", "lstm"] = "gru"
+    dropout: Fraction = 0.3
+
+
+class Decode(Stage):
+    """Where the answer is a text: the search for the best one. Nothing here is learned."""
+
+    beam: Count = 4
+    """Answers held at a time; 1 = greedy."""
+    min_length: Annotated[int, Field(ge=0)] = 4
+    """Summaries: symbols at least."""
+    max_length: Count = 60
+    """Summaries: symbols at most."""
+    length_penalty: Annotated[float, Field(ge=0.0)] = 0.8
+    """Summaries: 0 favours short answers, 1 the mean over symbols."""
+    no_repeat: Annotated[int, Field(ge=0)] = 3
+    """Summaries: no run of so many symbols twice; 0 = no limit."""
+    language_order: Annotated[int, Field(ge=0)] = 0
+    """Speech: characters of the n-gram language model of the training transcripts; 0 = none."""
+    language_weight: Annotated[float, Field(ge=0.0)] = 0.3
+    """Speech: how much the language model counts beside the sound."""
+    language_bonus: float = 0.0
+    """Speech: added for each character, against the language model's love of the short."""
+
+
 class Train(Stage):
     """The loop."""
 
@@ -212,6 +242,9 @@ class Train(Stage):
     unfreeze_epochs: Annotated[float, Field(ge=0.0)] = 0.0
     """Gradual unfreezing: the answer learns from the start, and every so many epochs the layer
     before joins in; 0 = all learn from the start."""
+    denoise: bool = False
+    """Learn to say a hidden part of each text instead of its target: training before training, on
+    texts without targets."""
     precision: Literal["no", "fp16", "bf16"] = "no"
     """Mixed precision, as Accelerate names it."""
     checkpoint_seconds: Positive = 60.0
@@ -243,6 +276,8 @@ class Run(Stage):
     audio_encoder: Encoder = Encoder()
     fusion: Fusion = Fusion()
     head: Head = Head()
+    decoder: Decoder = Decoder()
+    decode: Decode = Decode()
     train: Train = Train()
     calibrate: Calibrate = Calibrate()
     cache: Path | None = None
@@ -272,15 +307,22 @@ def load(
 
     Raises: ConfigError, naming the key, its value and what was allowed.
     """
-    values = {stage: dict(given) for stage, given in (under or {}).items()}
+    values = laid({}, under or {})
     if source is not None:
         given = source.model_dump(exclude_unset=True) if isinstance(source, Run) else _read(source)
-        for stage, value in given.items():
-            both = isinstance(value, dict) and stage in values
-            values[stage] = {**values[stage], **value} if both else value
+        values = laid(values, given)
     for setting in settings:
         _lay_over(values, setting)
     return parse(values)
+
+
+def laid(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values: `over` where it says something, stage by stage, else `under`."""
+    values = {stage: dict(v) if isinstance(v, Mapping) else v for stage, v in under.items()}
+    for stage, value in over.items():
+        both = isinstance(value, Mapping) and stage in values
+        values[stage] = {**values[stage], **value} if both else value
+    return values
 
 
 def parse(values: dict[str, Any]) -> Run:

@@ -6,18 +6,25 @@ A task is a value. Its torch half (the losses) is moodal.training.objectives.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moodal import metrics
-from moodal.preprocess import codec
-from moodal.types import MODALITIES, Subset, TaskName
+from moodal import config, metrics, text_metrics
+from moodal.preprocess import batch, codec
+from moodal.preprocess.batch import Kind
+from moodal.preprocess.symbols import END, Symbols
+from moodal.types import MODALITIES, Said, Seq, Subset, TaskName, Token
 
 Floats = NDArray[np.floating[Any]]
 Scores = dict[str, Any]
+Head = Literal["summary", "frames", "decoder"]
+
+MOST_SHOWN = 1000
+"""Targets that a model carries the counts of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +32,7 @@ class Decoded:
     """One answer, read off a model's output.
 
     index: the output position that carries the answer; contributions are shares of it.
+    text, tokens: of an answer that is a text.
     """
 
     index: int
@@ -32,6 +40,12 @@ class Decoded:
     value: float | None
     probabilities: dict[str, float]
     confidence: float
+    text: str | None = None
+    tokens: tuple[Token, ...] = ()
+
+
+Answered = Any
+"""One record's answer: (C,) probabilities, or the value, or what was Said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,38 +53,59 @@ class Task:
     """All that differs between the tasks at run time.
 
     reads: the modalities it may read.
-    fit_codec: target -> count of the training rows, to the labels.
-    encode_target: (target, labels) -> code; raises RecordError.
+    head: the kind of answer: one a record, one a frame of sound, or one symbol after the other.
+    fit_codec: target -> count of the training rows, and the pieces of the symbols, to the labels.
+    encode_target: (target, labels) -> code; raises RecordError. A text has the code 0.
     encode_probabilities: (label -> probability, labels) -> (C,) target; raises RecordError.
     n_outputs: labels -> C, the width of the answer.
-    targets: ((B,) codes, C) -> (B, C), what the loss compares the answers with.
+    spell: (target, labels, symbols) -> (T,) codes of a text's symbols; of any other target, none.
+    targets: ((B,) codes, B spelled texts, C) -> Seq (B, 1, C) or (B, T), what the loss compares
+        the answers with.
     activate: ((N, C) raw scores, temperature) -> (N, C) calibrated probabilities, or values.
     fit_temperature: ((N, C) raw scores, (N,) codes) -> temperature.
     start: ((N,) codes, C) -> (bias (C,), scale), the answer of a model that has learned nothing
         and the size of one unit of it.
     prior: ((N,) codes, C) -> (C,) the answer when nothing is seen.
-    decode: ((C,) activated, labels) -> Decoded.
-    score: ((N,) codes, (N, C) activated, labels) -> metrics.
+    nothing: (C,) prior -> the answer when nothing is seen, as a record's answer.
+    decode: (a record's answer, labels) -> Decoded.
+    worth: (a record's answer, index) -> the score that contributions are shares of.
+    judge: (target, a record's answer) -> (K,) what `score` needs of it.
+    read: (target, code, (K,) judged, Decoded) -> (the answer as text, how far it is off).
+    score: ((N,) codes, (N, K) judged, labels) -> metrics.
     intervals: as score, and groups and a generator -> metric -> [low, high].
+    shown: target -> count, as a model may carry it: no one's texts.
     goal: the metric that training watches; higher_is_better says which way.
+    kinds: kinds of input that this task reads as another kind. windowed: what is longer than an
+        encoder reads at once is read in windows, not cut.
+    defaults: stage -> settings that suit it better than those of config.
     """
 
     name: TaskName
     reads: Subset
-    fit_codec: Callable[[Mapping[str, int]], tuple[str, ...]]
+    head: Head
+    fit_codec: Callable[[Mapping[str, int], tuple[str, ...]], tuple[str, ...]]
     encode_target: Callable[[str, tuple[str, ...]], float]
     encode_probabilities: Callable[[Mapping[str, float], tuple[str, ...]], Floats]
     n_outputs: Callable[[tuple[str, ...]], int]
-    targets: Callable[[Floats, int], Floats]
+    spell: Callable[[str, tuple[str, ...], Symbols | None], NDArray[np.int64]]
+    targets: Callable[[Floats, Sequence[NDArray[np.int64]], int], Seq[NDArray[Any]]]
     activate: Callable[[Floats, float], Floats]
     fit_temperature: Callable[[Floats, Floats], float]
     start: Callable[[Floats, int], tuple[Floats, float]]
     prior: Callable[[Floats, int], Floats]
-    decode: Callable[[Floats, tuple[str, ...]], Decoded]
+    nothing: Callable[[Floats], Answered]
+    decode: Callable[[Answered, tuple[str, ...]], Decoded]
+    worth: Callable[[Answered, int], float]
+    judge: Callable[[str, Answered], Floats]
+    read: Callable[[str, float, Floats, Decoded], tuple[str, float]]
     score: Callable[[Floats, Floats, Sequence[str]], Scores]
     intervals: Callable[..., dict[str, list[float]]]
+    shown: Callable[[Mapping[str, int]], dict[str, int]]
     goal: str
     higher_is_better: bool
+    kinds: Mapping[Kind, Kind] = field(default_factory=dict)
+    windowed: bool = False
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 PRIOR_SPREAD = 0.3
@@ -126,42 +161,163 @@ def _spread(codes: Floats, n_outputs: int) -> tuple[Floats, float]:
     return np.full(n_outputs, codes.mean()), float(codes.std())
 
 
+def _decode_text(said: Said, labels: tuple[str, ...]) -> Decoded:
+    return Decoded(0, None, None, {}, said.confidence, said.text, said.tokens)
+
+
+def _one_answer(targets: Callable[[Floats, int], Floats]) -> Callable[..., Seq[NDArray[Any]]]:
+    """Targets of one answer a record: (B, C) as (B, 1, C)."""
+
+    def stack(codes: Floats, spelled: Sequence[Any], n_outputs: int) -> Seq[NDArray[Any]]:
+        return Seq(targets(codes, n_outputs)[:, None], np.ones((len(codes), 1), np.bool_))
+
+    return stack
+
+
+def _no_spelling(target: str, labels: tuple[str, ...], symbols: Symbols | None) -> NDArray[Any]:
+    return np.zeros(0, np.int64)
+
+
+def _spell_symbols(target: str, labels: tuple[str, ...], symbols: Symbols | None) -> NDArray[Any]:
+    assert symbols is not None, "whoever says a text has its symbols"
+    return np.append(symbols.encode(target), END).astype(np.int64)
+
+
+def _read_label(target: str, code: float, judged: Floats, decoded: Decoded) -> tuple[str, float]:
+    return decoded.label or "", decoded.confidence if decoded.index != int(code) else 0.0
+
+
+def _read_value(target: str, code: float, judged: Floats, decoded: Decoded) -> tuple[str, float]:
+    assert decoded.value is not None, "a number was asked for"
+    return f"{decoded.value:.3g}", abs(decoded.value - code)
+
+
+def _most_common(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: -item[1])[:MOST_SHOWN])
+
+
+_ONE_ANSWER: dict[str, Any] = {
+    "head": "summary",
+    "spell": _no_spelling,
+    "nothing": lambda prior: prior,
+    "worth": lambda answer, index: float(answer[index]),
+    "judge": lambda target, answer: answer,
+    "shown": _most_common,
+}
+"""What tasks share whose answer is a label or a number."""
+
+_A_TEXT: dict[str, Any] = {
+    "encode_target": lambda target, labels: 0.0,
+    "encode_probabilities": codec.no_shares,
+    "n_outputs": len,
+    "targets": lambda codes, spelled, n_outputs: batch.pad(spelled),
+    "activate": lambda judged, temperature: judged,
+    "fit_temperature": lambda judged, codes: 1.0,
+    "start": lambda codes, n_outputs: (np.zeros(n_outputs), 1.0),
+    "prior": lambda codes, n_outputs: np.zeros(1),
+    "nothing": lambda prior: Said("", (), 0.0),
+    "decode": _decode_text,
+    "worth": lambda answer, index: answer.confidence,
+    "shown": lambda counts: {},
+    "windowed": True,
+}
+"""What tasks share whose answer is a text. It is scored by what `judge` counts of each."""
+
+
 TASKS: dict[str, Task] = {
     "classify": Task(
+        **_ONE_ANSWER,
         name="classify",
         reads=MODALITIES,
         fit_codec=codec.fit_labels,
         encode_target=codec.label_code,
         encode_probabilities=codec.label_shares,
         n_outputs=len,
-        targets=lambda codes, n_outputs: np.eye(n_outputs)[codes.astype(np.int64)],
+        targets=_one_answer(lambda codes, n: np.eye(n)[codes.astype(np.int64)]),
         activate=softmax,
         fit_temperature=fit_softmax_temperature,
         start=lambda codes, n_outputs: (np.zeros(n_outputs), 1.0),
         prior=_frequencies,
         decode=_decode_label,
+        read=_read_label,
         score=metrics.classification,
         intervals=metrics.classification_intervals,
         goal="macro_f1",
         higher_is_better=True,
     ),
     "regress": Task(
+        **_ONE_ANSWER,
         name="regress",
         reads=MODALITIES,
         fit_codec=codec.fit_scale,
         encode_target=codec.scale_code,
         encode_probabilities=codec.no_shares,
         n_outputs=lambda labels: 1,
-        targets=lambda codes, n_outputs: codes[:, None],
+        targets=_one_answer(lambda codes, n: codes[:, None]),
         activate=lambda scores, temperature: scores.astype(np.float64),
         fit_temperature=lambda scores, codes: 1.0,
         start=_spread,
         prior=lambda codes, n_outputs: np.full(n_outputs, codes.mean()),
         decode=_decode_value,
+        read=_read_value,
         score=metrics.regression,
         intervals=metrics.regression_intervals,
         goal="mae",
         higher_is_better=False,
     ),
+    "summarise": Task(
+        **_A_TEXT,
+        name="summarise",
+        reads=MODALITIES,
+        head="decoder",
+        fit_codec=codec.fit_symbols,
+        spell=_spell_symbols,
+        judge=lambda target, said: text_metrics.summary_row(target, said.text, said.confidence),
+        read=lambda target, code, judged, decoded: (decoded.text or "", 1.0 - float(judged[2])),
+        score=text_metrics.summaries,
+        intervals=text_metrics.summary_intervals,
+        goal="rougeL",
+        higher_is_better=True,
+        kinds={"tokens": "symbols"},
+        defaults={
+            "text": {"max_tokens": 400},
+            "text_encoder": {"kind": "gru", "width": 192, "layers": 1},
+            "fusion": {"width": 192},
+            "train": {"epochs": 40},
+        },
+    ),
+    "transcribe": Task(
+        **_A_TEXT,
+        name="transcribe",
+        reads=("audio",),  # its text would be the answer
+        head="frames",
+        fit_codec=codec.fit_characters,
+        spell=codec.character_codes,
+        judge=lambda target, said: text_metrics.transcript_row(target, said.text, said.confidence),
+        read=lambda target, code, judged, decoded: (
+            decoded.text or "",
+            float(judged[:3].sum() / max(1.0, judged[3])),
+        ),
+        score=text_metrics.transcripts,
+        intervals=text_metrics.transcript_intervals,
+        goal="wer",
+        higher_is_better=False,
+        defaults={
+            "audio_encoder": {"kind": "gru", "width": 128, "layers": 2},
+            "fusion": {"width": 128},
+            "train": {"epochs": 40},
+        },
+    ),
 }
-"""summarise and transcribe come next; each is one more row here and one in train.objectives."""
+
+
+def configure(
+    source: Path | config.Run | None, settings: Sequence[str], *, under: Mapping[str, Any]
+) -> config.Run:
+    """As config.load, with the task's own defaults where neither source, settings nor `under` (what
+    a parent was made with) say anything.
+
+    Raises: ConfigError.
+    """
+    task = TASKS[config.load(source, settings, under=under).task]
+    return config.load(source, settings, under=config.laid(task.defaults, under))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Modality = Literal["text", "image", "audio"]
 MODALITIES: tuple[Modality, ...] = ("text", "image", "audio")
 
-TaskName = Literal["classify", "regress"]
+TaskName = Literal["classify", "regress", "summarise", "transcribe"]
 
 Subset = tuple[Modality, ...]
 """Some of the modalities, always in the order of MODALITIES."""
@@ -87,19 +87,45 @@ class Rejection:
         return asdict(self)
 
 
+class Token(NamedTuple):
+    """One word of an answer; a Chinese character is a word of its own.
+
+    confidence: in [0, 1]. start, end: seconds from the beginning of the recording; None where the
+    answer was not heard.
+    """
+
+    text: str
+    confidence: float
+    start: float | None = None
+    end: float | None = None
+
+
+class Said(NamedTuple):
+    """An answer that is a text. confidence: the mean over its tokens, in [0, 1]; 0 of no text."""
+
+    text: str
+    tokens: tuple[Token, ...]
+    confidence: float
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """One answer.
 
-    label: the most probable label; None for a regression.
+    label: the most probable label; None for a regression and of a text.
     value: the predicted value; None for a classification.
     probabilities: label -> calibrated probability in [0, 1], summing to 1.
-    confidence: the probability of `label`, in [0, 1]; 0 for a regression.
+    confidence: the probability of `label`, in [0, 1]; 0 for a regression; of a text the share of
+        its words that is likely to be right.
     modalities: those the answer was made from.
     contributions: modality -> exact Shapley value. They add up to the answer's score (the
-        probability of `label`, or `value`) less the score with nothing seen.
+        probability of `label`, `value`, or a text's confidence) less the score with nothing seen.
+    text: an answer that is a text, "" where there is nothing to say; else None. tokens: its words,
+        with their confidence and, of speech, their times.
     words: (word, weight) in reading order, when an explanation was asked for: how much the score
         falls when that word is hidden.
+    regions: rows of columns, over the picture as the model sees it, when an explanation was asked
+        for: how much the score falls when that part of the picture is hidden; () without one.
     abstain: True when the answer should not be acted on.
     reason: why it abstains: "unsure" (confidence is under the threshold chosen on the validation
         set), "unfamiliar" (most words of the text are unknown to the model: another language),
@@ -113,10 +139,14 @@ class Prediction:
     confidence: float
     modalities: Subset
     contributions: Mapping[Modality, float]
+    text: str | None = None
+    tokens: tuple[Token, ...] = ()
     words: tuple[tuple[str, float], ...] = field(default=())
+    regions: tuple[tuple[float, ...], ...] = ()
     abstain: bool = False
     reason: Reason = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; asdict copies them deeply, which costs as much as the answer itself."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return values | {"tokens": [token._asdict() for token in self.tokens]}

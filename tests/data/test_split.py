@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from moodal.config import Columns
 from moodal.data import manifest
-from moodal.data.split import PARTS, split
+from moodal.data.split import PARTS, HeldOut, hold_out, split
 from moodal.errors import DataError
 from moodal.types import Record
 
@@ -106,3 +108,128 @@ def test_what_cannot_be_done_is_said(options: dict[str, Any], said: str, tmp_pat
     with pytest.raises(DataError, match=said):
         split(path, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+# ---- held out for want of a second file --------------------------------------------------------
+
+
+def _both(held: HeldOut, columns: Columns) -> list[list[Record]]:
+    return [
+        [r for r in manifest.read(path, columns) if isinstance(r, Record)]
+        for path in (held.train, held.valid)
+    ]
+
+
+COLUMNS = Columns(group="speaker")
+
+
+def test_every_label_gives_its_tenth(tmp_path: Path) -> None:
+    rows = [(f"t{i}", "ab"[i % 5 == 0], "") for i in range(1000)]
+    held = hold_out(_write(tmp_path, rows), tmp_path / "out", columns=COLUMNS)
+    assert (held.rule, held.n_held, held.n_rows) == ("stratified by label", 100, 1000)
+    train, valid = _both(held, COLUMNS)
+    assert [sum(r.target == label for r in valid) for label in "ab"] == [80, 20]
+    assert sorted(str(r.text) for r in train + valid) == sorted(row[0] for row in rows)
+
+
+def test_groups_are_held_out_whole(tmp_path: Path) -> None:
+    rows = [(f"t{i}", "ab"[i % 2], f"s{i % 20}") for i in range(400)]
+    held = hold_out(_write(tmp_path, rows), tmp_path / "out", columns=COLUMNS)
+    assert (held.rule, held.n_held) == ("whole groups", 40)
+    train, valid = ({r.group for r in part} for part in _both(held, COLUMNS))
+    assert not train & valid
+    assert len(valid) == 2
+
+
+def test_a_group_column_without_groups_means_nothing(tmp_path: Path) -> None:
+    rows = [(f"t{i}", "ab"[i % 2], "") for i in range(100)]
+    assert hold_out(_write(tmp_path, rows), tmp_path, columns=COLUMNS).rule == "stratified by label"
+
+
+def test_of_data_sets_each_label_of_each_gives_its_tenth(tmp_path: Path) -> None:
+    rows = [(f"t{i}", "ab"[i % 2], "xxxy"[i // 2 % 4]) for i in range(400)]
+    held = hold_out(_write(tmp_path, rows), tmp_path / "out", columns=COLUMNS, sets=True)
+    assert held.rule == "stratified by label"
+    _, valid = _both(held, COLUMNS)
+    counts = {(g, c): sum((r.group, r.target) == (g, c) for r in valid) for g in "xy" for c in "ab"}
+    assert counts == {("x", "a"): 15, ("x", "b"): 15, ("y", "a"): 5, ("y", "b"): 5}
+
+
+def test_rows_without_a_label_are_learned_from(tmp_path: Path) -> None:
+    rows = [(f"t{i}", "ab"[i % 2] if i % 4 else "", "") for i in range(400)]
+    train, valid = _both(hold_out(_write(tmp_path, rows), tmp_path / "out"), Columns())
+    assert all(r.target for r in valid)
+    assert len(valid) == 30
+    assert sum(r.target is None for r in train) == 100
+
+
+def test_where_no_row_has_a_label_rows_are_held_out_all_the_same(tmp_path: Path) -> None:
+    rows = [(f"t{i}", "", "") for i in range(200)]
+    held = hold_out(_write(tmp_path, rows), tmp_path / "out")
+    assert (held.rule, held.n_held) == ("at random", 20)
+
+
+@pytest.mark.parametrize("n_rows", [200, 3000])
+def test_numbers_and_texts_are_drawn_at_random(n_rows: int, tmp_path: Path) -> None:
+    file = _write(tmp_path, [(f"t{i}", f"{i / 7}", "") for i in range(n_rows)])
+    one, other = (hold_out(file, tmp_path / f"{s}", seed=s) for s in (0, 1))
+    assert (one.rule, one.n_held) == ("at random", n_rows // 10)
+    drawn = [{str(r.text) for r in _both(held, Columns())[1]} for held in (one, other)]
+    assert len(drawn[0] & drawn[1]) < n_rows // 20, "another seed, other rows"
+    places = sorted(int(text[1:]) for text in drawn[0])
+    assert len({b - a for a, b in pairwise(places)}) > 5, "not every tenth"
+
+
+def test_the_one_row_of_a_label_is_learned_from(tmp_path: Path) -> None:
+    rows = [(f"t{i}", "ab"[i % 2], "") for i in range(100)] + [("only", "c", "")]
+    file = _write(tmp_path, rows)
+    for seed in range(10):
+        train, _ = _both(hold_out(file, tmp_path / "out", seed=seed), Columns())
+        assert "only" in {r.text for r in train}
+
+
+def test_equal_texts_are_not_held_out_apart(tmp_path: Path) -> None:
+    rows = [(f"t{i % 100}", "ab"[i % 2], "") for i in range(400)]
+    train, valid = _both(hold_out(_write(tmp_path, rows), tmp_path / "out"), Columns())
+    assert not {r.text for r in train} & {r.text for r in valid}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_the_same_seed_holds_out_the_same_bytes(suffix: str, tmp_path: Path) -> None:
+    file = tmp_path / f"all.{suffix}"
+    rows = ", ".join(f"('t{i}', '{i % 3}', 'a/{i}.png')" for i in range(300))
+    how = {"csv": "FORMAT csv, HEADER", "jsonl": "FORMAT json", "parquet": "FORMAT parquet"}
+    duckdb.sql(
+        f"COPY (SELECT * FROM (VALUES {rows}) AS t(text, label, image)) TO '{file}' ({how[suffix]})"
+    )
+    parts = [hold_out(file, tmp_path / name, seed=3) for name in ("one", "two", "one")]
+    bytes_of = [(held.train.read_bytes(), held.valid.read_bytes()) for held in parts]
+    assert bytes_of[0] == bytes_of[1] == bytes_of[2]
+    other = hold_out(file, tmp_path / "three", seed=4)
+    assert other.valid.read_bytes() != parts[0].valid.read_bytes()
+    (record, *_) = _both(parts[1], Columns())[1]
+    assert isinstance(record.image, Path)
+    assert record.image.resolve().parent == tmp_path / "a", "paths still lead to the media"
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([("t", "a", "")], "fewer than two labelled rows that differ"),
+        ([("t", "a", ""), ("t", "b", "")], "fewer than two labelled rows that differ"),
+        ([("t1", "a", ""), ("t2", "", "")], "fewer than two labelled rows that differ"),
+        ([("t1", "a", "s"), ("t2", "b", "s")], "fewer than two labelled groups that differ"),
+    ],
+    ids=["one", "twins", "one labelled", "one group"],
+)
+def test_too_few_to_hold_any_out_is_said(
+    rows: list[tuple[str, str, str]], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=f"all.csv: has {said}.*name a file with --valid"):
+        hold_out(_write(tmp_path, rows), tmp_path / "out", columns=COLUMNS)
+    assert not (tmp_path / "out").exists()
+
+
+def test_standard_input_cannot_be_read_twice() -> None:
+    with pytest.raises(DataError, match="save it as a file"):
+        hold_out(Path("-"), Path())

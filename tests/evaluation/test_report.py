@@ -128,6 +128,27 @@ def test_a_worst_error_shows_its_text_picture_and_ten_seconds_of_sound(
     assert soundfile.info(io.BytesIO(heard)).duration == 10.0
 
 
+def test_what_mattered_is_laid_over_the_picture_of_a_worst_error(
+    labelled: Any, tmp_path: Path
+) -> None:
+    rows = [wrong(image=np.full((80, 80, 3), 128, np.uint8)), wrong(text="糟")]
+    report = evaluate(labelled, rows, bootstrap=0)
+    grid = tuple(tuple(0.25 * (r == c == 0) for c in range(8)) for r in range(8))
+    mattered = [grid if error.record.image is not None else () for error in report.worst]
+    page = Page(reports.write(report, tmp_path, regions=mattered).read_text(encoding="utf-8"))
+    (image,) = page.sources("img")
+    shown = Image.open(io.BytesIO(base64.b64decode(image.removeprefix("data:image/jpeg;base64,"))))
+    corner, middle = shown.getpixel((1, 1)), shown.getpixel((40, 40))
+    assert isinstance(corner, tuple)
+    assert isinstance(middle, tuple)
+    assert corner[0] > 180 > corner[2], "orange: it spoke for the answer"
+    assert max(middle) - min(middle) < 8, "grey: it did not matter"
+    for told in ("orange spoke for the answer", "橙色支持该预测", "-0.250"):
+        assert told in page.words
+    plain = Page(reports.write(report, tmp_path).read_text(encoding="utf-8"))
+    assert "orange" not in plain.words
+
+
 def test_media_that_can_no_longer_be_read_say_so_in_their_place(
     labelled: Any, tmp_path: Path
 ) -> None:

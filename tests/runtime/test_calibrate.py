@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moodal.runtime import calibrate
-from moodal.runtime.calibrate import threshold
+from moodal.runtime.calibrate import calibrated, fit_confidence, threshold
 from moodal.tasks import TASKS, softmax
 from moodal.types import Subset
 
@@ -115,3 +115,69 @@ def test_it_is_the_lowest_that_keeps_the_promise(
     assert kept_promise(found)
     lower = {c for c in confidence if c < found}
     assert not any(kept_promise(c) for c in lower)
+
+
+def tokens(slope: float, offset: float, *, n: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
+    """Confidences, and tokens that are right as often as slope and offset say."""
+    rng = np.random.default_rng(5)
+    confidences = rng.beta(4, 1, n)
+    return confidences, rng.random(n) < calibrated(confidences, slope, offset)
+
+
+@pytest.mark.parametrize(("slope", "offset"), [(1.0, 0.0), (0.5, 0.7), (1.6, -1.0)])
+def test_a_known_slope_and_offset_are_found(slope: float, offset: float) -> None:
+    assert fit_confidence(*tokens(slope, offset)) == pytest.approx((slope, offset), abs=0.1)
+
+
+def test_confidences_mean_how_often_a_token_is_right() -> None:
+    confidences, right = tokens(0.4, -0.5)
+    mended = calibrated(confidences, *fit_confidence(confidences, right))
+    for low in (0.3, 0.4, 0.5, 0.6):
+        here = (mended >= low) & (mended < low + 0.1)
+        assert right[here].mean() == pytest.approx(mended[here].mean(), abs=0.03)
+
+
+def test_a_few_tokens_all_right_are_not_certain() -> None:
+    few, many = (
+        float(calibrated(np.array([0.9]), *fit_confidence(np.full(n, 0.9), np.ones(n, bool)))[0])
+        for n in (5, 5000)
+    )
+    assert 0.85 < few < 0.9, "Platt's target for five of five is 6/7"
+    assert 0.99 < many < 1.0
+
+
+def test_it_is_the_most_probable_by_a_search() -> None:
+    confidences, right = tokens(0.6, 0.5, n=60)
+    n_right = int(right.sum())
+    targets = np.where(right, (n_right + 1) / (n_right + 2), 1 / (60 - n_right + 2))
+
+    def loss(slope: float, offset: float) -> float:
+        chances = calibrated(confidences, slope, offset)
+        likely = targets * np.log(chances) + (1 - targets) * np.log(1 - chances)
+        prior = ((slope - 1) / calibrate.SLOPE_SPREAD) ** 2 + (
+            offset / calibrate.OFFSET_SPREAD
+        ) ** 2
+        return float(prior / 2 - likely.sum())
+
+    found = loss(*fit_confidence(confidences, right))
+    steps = np.linspace(-2, 2, 81)
+    assert found <= min(loss(1 + a, b) for a in steps for b in steps) + 1e-9
+
+
+def test_more_confidence_is_never_taken_for_less() -> None:
+    confidences, right = tokens(1.0, 0.0, n=2000)
+    slope, offset = fit_confidence(1 - confidences, right)
+    assert slope == 0.0
+    assert calibrated(np.array([0.5]), slope, offset)[0] == pytest.approx(right.mean(), abs=0.01)
+
+
+def test_no_token_leaves_confidences_alone() -> None:
+    assert fit_confidence(np.zeros(0), np.zeros(0, bool)) == (1.0, 0.0)
+    some = np.array([0.0, 0.2, 0.9, 1.0])
+    assert calibrated(some, 1.0, 0.0) == pytest.approx(some, abs=1e-5)
+
+
+def test_certain_and_impossible_confidences_are_borne() -> None:
+    found = fit_confidence(np.array([0.0, 1.0, 1.0, 0.0]), np.array([True, False, True, False]))
+    assert np.isfinite(found).all()
+    assert 0.0 <= found[0] < 1.0

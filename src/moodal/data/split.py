@@ -1,4 +1,4 @@
-"""One manifest into train, dev and test: by group, or stratified by label."""
+"""One manifest into train, dev and test, or into what is learned from and what is held out."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import hashlib
 import math
 from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +21,27 @@ from moodal.errors import DataError
 from moodal.types import Media, Record, Rejection, Text
 
 PARTS = ("train", "dev", "test")
+HELD_OUT = ("trained-on", "held-out")
 _EXAMPLES = 20
 _MAX_LABELS = 1000
 """More different labels than these are numbers to predict: rows are not stratified by them."""
+
+
+Rule = Literal["whole groups", "stratified by label", "at random"]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Two parts of a manifest: `train` to learn from, and `valid`, the rows held out.
+
+    rule: how they were drawn. n_held: rows held out, of the n_rows that can be read.
+    """
+
+    train: Path
+    valid: Path
+    rule: Rule
+    n_held: int
+    n_rows: int
 
 
 class _Scan:
@@ -38,8 +57,7 @@ class _Scan:
         self.rejections: list[Rejection] = []
         self.stratified = stratified
 
-    def add(self, record: Record, unit: int) -> None:
-        label = record.target or ""
+    def add(self, label: str, unit: int) -> None:
         if len(self.labels) < _MAX_LABELS:
             self.labels.setdefault(label, len(self.labels))
         self.units.append(unit)
@@ -93,6 +111,88 @@ def split(
     return report | {"rejected": {"rows": n_rejected, "examples": examples}}
 
 
+def hold_out(
+    path: Path,
+    out: Path,
+    *,
+    columns: Columns = DEFAULT_COLUMNS,
+    share: float = 0.1,
+    seed: int = 0,
+    sets: bool = False,
+) -> HeldOut:
+    """Write two parts of a manifest into the folder `out`: to learn from, and to choose by.
+
+    Where groups are filled in, whole ones are held out. Else each label gives its share; labels of
+    fewer than 1 / share rows give theirs together, at random, and one that a single row has gives
+    none, unless most are such (numbers, texts). Rows of equal content stay together.
+
+    share: of the labelled rows, in (0, 1). A row without a label is learned from, if any row has
+        one. sets: groups are data sets, whose labels each give their share, and not speakers.
+    Rows that cannot be read are left out. Same file, share and seed: the same two files, bytewise.
+    Raises: DataError, when there are no two rows or groups to part; CapacityError.
+    """
+    if path == STDIN:
+        raise DataError("standard input can be read only once; save it as a file to train on it")
+    by_group = not sets and _has_groups(path, columns)
+    scan = _scan_labels(path, columns, by_group=by_group, sets=sets)
+    readable = np.frombuffer(scan.readable, dtype=np.uint8).astype(bool)
+    chosen, strata = _eligible(scan, readable, share)
+    units = np.frombuffer(scan.units, dtype=np.uint64)
+    if len(np.unique(units[chosen])) < len(HELD_OUT):
+        what = "group" if by_group else "row"
+        raise DataError(
+            f"{path.name}: has fewer than two labelled {what}s that differ, so none can be held "
+            "out to choose the best epoch by; add more, or name a file with --valid"
+        )
+    part_of = np.where(readable, 0, NOWHERE).astype(np.uint8)
+    ratios = (1 - share, share)
+    part_of[chosen] = _drawn(units[chosen], strata[chosen], ratios, np.random.default_rng(seed))
+    train, valid = (out / f"{name}{path.suffix.lower()}" for name in HELD_OUT)
+    copy_rows(path, (train, valid), part_of=part_of, columns=columns)
+    rule: Rule = "stratified by label" if strata.any() else "at random"
+    rule = "whole groups" if by_group else rule
+    return HeldOut(train, valid, rule, int((part_of == 1).sum()), int(readable.sum()))
+
+
+def _has_groups(path: Path, columns: Columns) -> bool:
+    there = columns.group in columns_of(path)
+    return there and any(isinstance(r, Record) and r.group for r in read(path, columns))
+
+
+def _scan_labels(path: Path, columns: Columns, *, by_group: bool, sets: bool) -> _Scan:
+    """As _scan, but that code 0 is no label, and that labels of data sets are told apart."""
+    scan = _Scan(stratified=not by_group)
+    scan.labels[""] = 0
+    for number, found in enumerate(read(path, columns)):
+        if isinstance(found, Rejection):
+            scan.reject(found)
+            continue
+        target = found.target or ""
+        if by_group:
+            scan.add(target, _digest(f"group {found.group}" if found.group else number))
+        else:
+            label = f"{found.group}\n{target}" if sets and target else target
+            scan.add(label, _digest(_content(found)))
+    return scan
+
+
+def _eligible(
+    scan: _Scan, readable: NDArray[np.bool_], share: float
+) -> tuple[NDArray[np.bool_], NDArray[np.uint16]]:
+    """(rows,), (rows,): which rows may be held out, and the stratum of each, 0 the common one."""
+    codes = np.frombuffer(scan.codes, dtype=np.uint16)
+    labelled = readable & (codes > 0)
+    common = np.zeros_like(codes)
+    if not labelled.any():
+        return readable, common
+    if not scan.stratified or len(scan.labels) >= _MAX_LABELS:
+        return labelled, common
+    n_alike = np.bincount(codes[labelled], minlength=len(scan.labels))[codes]
+    if 2 * (len(scan.labels) - 1) <= labelled.sum():
+        labelled &= n_alike > 1
+    return labelled, np.where(n_alike * share >= 1, codes, common)
+
+
 def _check(path: Path, columns: Columns, group: str | None, ratios: Sequence[float]) -> None:
     wrong = len(ratios) != len(PARTS) or not all(0 <= ratio <= 1 for ratio in ratios)
     if wrong or not math.isclose(sum(ratios), 1.0, abs_tol=1e-6):
@@ -115,11 +215,15 @@ def _scan(path: Path, columns: Columns, *, by_group: bool) -> _Scan:
         if isinstance(found, Rejection):
             scan.reject(found)
         elif by_group:
-            scan.add(found, _digest(f"group {found.group}" if found.group else number))
+            unit = f"group {found.group}" if found.group else number
+            scan.add(found.target or "", _digest(unit))
         else:
-            content = next(x for x in (found.text, found.image, found.audio) if x is not None)
-            scan.add(found, _digest(content))
+            scan.add(found.target or "", _digest(_content(found)))
     return scan
+
+
+def _content(record: Record) -> Text | Media:
+    return next(x for x in (record.text, record.image, record.audio) if x is not None)
 
 
 def _digest(content: Text | Media | int) -> int:
@@ -137,20 +241,30 @@ def _parts(scan: _Scan, ratios: Sequence[float], rng: np.random.Generator) -> ND
     readable = np.frombuffer(scan.readable, dtype=np.uint8).astype(bool)
     part_of = np.full(readable.shape, NOWHERE, dtype=np.uint8)
     units = np.frombuffer(scan.units, dtype=np.uint64)[readable]
+    n_units, n_parts = len(np.unique(units)), sum(ratio > 0 for ratio in ratios)
+    if n_units < n_parts:
+        raise DataError(
+            f"there are {n_units} groups of rows that must stay together and {n_parts} parts; "
+            "give a ratio of 0 to the parts you can do without, or add data"
+        )
+    strata = np.frombuffer(scan.codes, dtype=np.uint16)[readable]
+    if not scan.stratified or len(scan.labels) >= _MAX_LABELS:
+        strata = np.zeros_like(strata)
+    part_of[readable] = _drawn(units, strata, ratios, rng)
+    return part_of
+
+
+def _drawn(
+    units: NDArray[np.uint64],
+    strata: NDArray[np.uint16],
+    ratios: Sequence[float],
+    rng: np.random.Generator,
+) -> NDArray[np.uint8]:
+    """(rows,): a part for each row; rows of one unit share theirs, and the first one's stratum."""
     _, first, unit_of, sizes = np.unique(
         units, return_index=True, return_inverse=True, return_counts=True
     )
-    n_parts = sum(ratio > 0 for ratio in ratios)
-    if len(sizes) < n_parts:
-        raise DataError(
-            f"there are {len(sizes)} groups of rows that must stay together and {n_parts} parts; "
-            "give a ratio of 0 to the parts you can do without, or add data"
-        )
-    strata = np.frombuffer(scan.codes, dtype=np.uint16)[readable][first]
-    if not scan.stratified or len(scan.labels) >= _MAX_LABELS:
-        strata = np.zeros_like(strata)
-    part_of[readable] = _assign(sizes, strata, ratios, rng)[unit_of]
-    return part_of
+    return _assign(sizes, strata[first], ratios, rng)[unit_of]
 
 
 def _assign(

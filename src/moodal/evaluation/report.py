@@ -19,6 +19,7 @@ from moodal.errors import CapacityError, DataError, RecordError
 from moodal.evaluation import plots
 from moodal.evaluation.result import MAX_TEXT, Report, Scores, WorstError
 from moodal.preprocess import audio, image
+from moodal.runtime.regions import Weights, overlay
 from moodal.tasks import TASKS
 from moodal.types import Media
 
@@ -74,17 +75,20 @@ def write(
     history: Sequence[Mapping[str, float]] = (),
     info: Mapping[str, str] | None = None,
     settings: config.Audio | None = None,
+    regions: Sequence[Weights] = (),
 ) -> Path:
     """Write report.json and report.html into the folder `out`, each under a temporary name first.
 
     history: one mapping an epoch, for the training curves. info: further facts on the model, name
-    -> value. settings: how sound is read (its limits).
+    -> value. settings: how sound is read (its limits). regions: what mattered in the picture of
+    each worst error, () for nothing, to be laid over it.
 
     Returns: the page's path.
     Raises: CapacityError when the extra `report` is missing or the disk is full; DataError when
         `out` is a file.
     """
-    page = render(report, history=history, info=info or {}, settings=settings or config.Audio())
+    settings = settings or config.Audio()
+    page = render(report, history=history, info=info or {}, settings=settings, regions=regions)
     numbers = json.dumps(report.to_dict(), ensure_ascii=False, indent=1, allow_nan=False)
     try:
         with writing(out):
@@ -102,6 +106,7 @@ def render(
     history: Sequence[Mapping[str, float]],
     info: Mapping[str, str],
     settings: config.Audio,
+    regions: Sequence[Weights] = (),
 ) -> str:
     """The page as HTML. Everything from the data is escaped; no script, nothing is fetched.
 
@@ -119,6 +124,7 @@ def render(
     environment.filters |= {"number": number, "interval": _interval}
     template = resources.files("moodal.evaluation").joinpath(TEMPLATE).read_text(encoding="utf-8")
     goal = TASKS[report.task].goal
+    shown = regions or [()] * len(report.worst)
     return environment.from_string(template).render(
         report=report,
         metrics=METRICS,
@@ -128,7 +134,10 @@ def render(
         level=metrics.LEVEL,
         facts=_facts(report, info),
         figures=_figures(report, history, goal),
-        errors=[_shown(error, settings) for error in report.worst],
+        errors=[
+            _shown(error, settings, mattered)
+            for error, mattered in zip(report.worst, shown, strict=True)
+        ],
     )
 
 
@@ -225,7 +234,7 @@ def _figures(report: Report, history: Sequence[Mapping[str, float]], goal: str) 
     }
 
 
-def _shown(error: WorstError, settings: config.Audio) -> dict[str, Any]:
+def _shown(error: WorstError, settings: config.Audio, mattered: Weights) -> dict[str, Any]:
     """A worst error as the page shows it: its media as data URIs, or why there are none."""
     record = error.record
     notes: list[tuple[Words, str]] = []
@@ -254,14 +263,16 @@ def _shown(error: WorstError, settings: config.Audio) -> dict[str, Any]:
         "wrong_by": error.wrong_by,
         "seen": " + ".join(error.modalities),
         "text": text[:MAX_TEXT] + ("…" if len(text) > MAX_TEXT else ""),
-        "picture": media(record.image, ("Picture", "图片"), _picture),
+        "picture": media(record.image, ("Picture", "图片"), lambda p: _picture(p, mattered)),
+        "peak": max((w for row in mattered for w in row), key=abs, default=None),
         "sound": media(record.audio, ("Sound", "音频"), lambda source: _sound(source, settings)),
         "notes": notes,
     }
 
 
-def _picture(source: Media) -> str:
-    return _data_uri("image/jpeg", image.thumbnail(source, THUMBNAIL))
+def _picture(source: Media, mattered: Weights) -> str:
+    picture = image.small(source, THUMBNAIL)
+    return _data_uri("image/jpeg", image.jpeg(overlay(picture, mattered) if mattered else picture))
 
 
 def _sound(source: Media, settings: config.Audio) -> str:

@@ -21,7 +21,8 @@ MAX_TEXT = 1000
 class WorstError:
     """One answer far from the truth.
 
-    wrong_by: the confidence in the wrong label, in [0, 1]; for a number, how far it is off.
+    wrong_by: the confidence in the wrong label, in [0, 1]; for a number, how far it is off; for a
+    text 1 less its score, or its word error rate.
     """
 
     record: Record
@@ -52,7 +53,7 @@ class Report:
     languages, groups: name -> scores; groups are the MAX_GROUPS largest of n_groups.
     resampled: what the bootstrap drew, "rows" or "groups".
     rejected: the first MAX_REJECTED of n_rejected. set_aside: rows of labels that do not compete.
-    worst: the worst errors first.
+    worst: the worst errors first. best: of answers that are texts, the best first.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Report:
     unlabelled: int
     set_aside: int
     worst: tuple[WorstError, ...] = ()
+    best: tuple[WorstError, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it: the main scores at the top level, no records."""
@@ -97,4 +99,5 @@ class Report:
             "unlabelled": self.unlabelled,
             "set_aside": self.set_aside,
             "worst": [error.to_dict() for error in self.worst],
+            "best": [answer.to_dict() for answer in self.best],
         }

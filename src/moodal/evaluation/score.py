@@ -21,7 +21,7 @@ from moodal.errors import ConfigError, DataError, RecordError
 from moodal.evaluation.result import MAX_REJECTED, Report, Scores, WorstError
 from moodal.preprocess.batch import subsets
 from moodal.tasks import TASKS, Task
-from moodal.types import Record, Rejection, Subset
+from moodal.types import Record, Rejection, Said, Subset
 
 Array = NDArray[Any]
 
@@ -39,7 +39,7 @@ class Answered(Protocol):
     @property
     def record(self) -> Record: ...
     @property
-    def scores(self) -> Mapping[Subset, Array]: ...
+    def scores(self) -> Mapping[Subset, Any]: ...
 
 
 class Info(Protocol):
@@ -129,6 +129,10 @@ class _Contest:
 
 def _contest(info: Info, among: Sequence[str] | None) -> _Contest:
     labels = info.labels
+    if among is not None and TASKS[info.task].head != "summary":
+        raise ConfigError(
+            f"among {', '.join(among)!r}: this model answers with a text, not a label"
+        )
     if among is not None:
         unknown = [label for label in among if label not in labels]
         labels = tuple(label for label in labels if label in among)
@@ -178,6 +182,7 @@ class _Kept:
     whole: _Answers = field(default_factory=_Answers)
     subsets: dict[Subset, _Answers] = field(default_factory=dict)
     worst: list[tuple[float, int, WorstError]] = field(default_factory=list)
+    best: list[tuple[float, int, WorstError]] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
     n_rejected: int = 0
     unlabelled: int = 0
@@ -211,29 +216,33 @@ def _labelled(
 
 
 def _keep(answered: Answered, contest: _Contest, kept: _Kept) -> None:
-    record, row = answered.record, len(kept.targets)
+    record, row, labels = answered.record, len(kept.targets), contest.labels
     assert record.target is not None, "_labelled lets no unlabelled record through"
     code = contest.code(record.target)
     assert code is not None, "_labelled sets it aside"
     kept.targets.append(code)
     kept.languages.add(record.lang or _script(record))
     kept.groups.add(record.group)
-    narrowed = {subset: contest.narrow(output) for subset, output in answered.scores.items()}
+    judged = {s: contest.task.judge(record.target, a) for s, a in answered.scores.items()}
+    narrowed = {subset: contest.narrow(output) for subset, output in judged.items()}
     for subset, output in narrowed.items():
         kept.subsets.setdefault(subset, _Answers()).add(row, output)
     seen = max(narrowed, key=len)
     kept.whole.add(row, narrowed[seen])
-    decoded = contest.task.decode(narrowed[seen], contest.labels)
-    if decoded.value is None:
-        answer = decoded.label or ""
-        wrong_by = decoded.confidence if decoded.index != int(code) else 0.0
-    else:
-        answer, wrong_by = f"{decoded.value:.3g}", abs(decoded.value - code)
+    whole = answered.scores[seen]
+    decoded = contest.task.decode(whole if isinstance(whole, Said) else narrowed[seen], labels)
+    answer, wrong_by = contest.task.read(record.target, code, narrowed[seen], decoded)
+    error = WorstError(record, record.target, answer, float(wrong_by), seen)
     if wrong_by > 0:
-        error = WorstError(record, record.target, answer, float(wrong_by), seen)
-        heapq.heappush(kept.worst, (error.wrong_by, -row, error))
-        if len(kept.worst) > MAX_WORST:
-            heapq.heappop(kept.worst)
+        _push(kept.worst, (error.wrong_by, -row, error))
+    if isinstance(whole, Said):
+        _push(kept.best, (-error.wrong_by, -row, error))
+
+
+def _push(heap: list[tuple[float, int, WorstError]], item: tuple[float, int, WorstError]) -> None:
+    heapq.heappush(heap, item)
+    if len(heap) > MAX_WORST:
+        heapq.heappop(heap)
 
 
 def _script(record: Record) -> str:
@@ -291,8 +300,13 @@ def _report(info: Info, kept: _Kept, drawn: _Bootstrap, *, name: str) -> Report:
         n_rejected=kept.n_rejected,
         unlabelled=kept.unlabelled,
         set_aside=kept.set_aside,
-        worst=tuple(error for *_, error in sorted(kept.worst, key=lambda e: e[:2], reverse=True)),
+        worst=_sorted(kept.worst),
+        best=_sorted(kept.best),
     )
+
+
+def _sorted(heap: list[tuple[float, int, WorstError]]) -> tuple[WorstError, ...]:
+    return tuple(error for *_, error in sorted(heap, key=lambda e: e[:2], reverse=True))
 
 
 def _units(groups: _Names) -> Array | None:

@@ -1,4 +1,4 @@
-"""A trained network to ONNX: one graph an encoder, one for fusion + head."""
+"""A trained network to ONNX: one graph an encoder, one or two for the answer."""
 
 from __future__ import annotations
 
@@ -10,10 +10,30 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from moodal import bundle
+from moodal.model.answers import Frames, Scaled, Text
+from moodal.model.decoder import Decoder, Memory
 from moodal.model.model import Network
+from moodal.preprocess.symbols import FIRST, START
+from moodal.runtime.session import MEMORY
 from moodal.types import Modality, Seq
 
 OPSET = 18
+FLAT = ("scores", "previous", "state", "told_state", "log_probabilities", "next_state")
+"""What has no positions: one number, or one row of them, a record."""
+
+
+class _Step(nn.Module):
+    """One step of a text, of flat arguments."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(
+        self, previous: Tensor, state: Tensor, *memory: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return self.decoder.step(previous, state, Memory(*memory))
 
 
 class _Encoder(nn.Module):
@@ -38,22 +58,58 @@ def encoder(network: Network, modality: Modality, example: Seq[Tensor]) -> bytes
     )
 
 
-def head(network: Network) -> bytes:
-    """<modality>_x (B, S, D), <modality>_mask (B, S) of every modality -> scores (B, C)."""
+def answer(network: Network) -> dict[str, bytes]:
+    """What makes an answer of the encodings: file -> graph.
+
+    One answer a record: <modality>_x (B, S, D), <modality>_mask (B, S) of every modality -> scores
+    (B, C). Frames: x, mask -> scores (B, T, C), scores_mask. A text: those of every modality and
+    source (B, S) -> what a step looks at (session.MEMORY), state; and the step.
+    """
+    told = network.answer
+    if isinstance(told, Text):
+        return _text(network, told)
+    if isinstance(told, Frames):
+        frames = torch.randn(2, 5, network.width), torch.ones(2, 5).bool()
+        return {bundle.HEAD: _export(told, frames, inputs=["x", "mask"], outputs=["s", "s_mask"])}
+    graph = Scaled(told, network.bias, network.scale)
+    feeds, names = _feeds(network)
+    return {bundle.HEAD: _export(graph, feeds, inputs=names, outputs=["scores"])}
+
+
+def _feeds(network: Network) -> tuple[tuple[Tensor, ...], list[str]]:
     feeds: list[Tensor] = []
     for place, _ in enumerate(network.modalities):
         # Lengths differ so that no axis is taken for another's.
         feeds += [torch.randn(2, 3 + place, network.width), torch.ones(2, 3 + place).bool()]
-    names = [f"{m}_{part}" for m in network.modalities for part in ("x", "mask")]
-    return _export(network.graph(), tuple(feeds), inputs=names, outputs=["scores"])
+    return tuple(feeds), [f"{m}_{part}" for m in network.modalities for part in ("x", "mask")]
+
+
+def _text(network: Network, told: Text) -> dict[str, bytes]:
+    feeds, names = _feeds(network)
+    source = torch.full((2, 3), FIRST)
+    with torch.no_grad():
+        *memory, state = told.eval()(source, *feeds)
+    outputs = [*MEMORY, "state"]
+    head = _export(
+        told,
+        (source, *feeds),
+        inputs=["source", *names],
+        outputs=[f"told_{name}" for name in outputs],
+    )
+    step = _export(
+        _Step(told.decoder),
+        (torch.tensor([START, FIRST]), state, *memory),
+        inputs=["previous", "state", *MEMORY],
+        outputs=["log_probabilities", "next_state", "attention"],
+    )
+    return {bundle.HEAD: head, bundle.STEP: step}
 
 
 def _export(
     module: nn.Module, example: tuple[Any, ...], *, inputs: Sequence[str], outputs: Sequence[str]
 ) -> bytes:
     axes = {name: {0: "B", 1: f"S_{name}"} for name in (*inputs, *outputs)}
-    if outputs == ["scores"]:
-        axes["scores"] = {0: "B"}
+    axes |= {name: {0: "B"} for name in axes if name in FLAT}
     # dynamo=False takes any file-like object, whatever the signature says.
     buffer: Any = io.BytesIO()
     with warnings.catch_warnings():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,19 +13,31 @@ from torch import nn
 from moodal.config import Encoder, Run
 from moodal.errors import ConfigError
 from moodal.model import encoders, fusion, heads
+from moodal.model.answers import Answer, Frames, Text
+from moodal.model.decoder import Decoder
 from moodal.model.model import Network
+from moodal.model.stems import Tokens
 from moodal.preprocess.batch import Kind, Settings
-from moodal.types import MODALITIES, Modality
+from moodal.tasks import TASKS, Head
+from moodal.types import MODALITIES, Modality, Subset
 
 Array = NDArray[Any]
 
 REGISTRIES: dict[Kind, Mapping[str, Any]] = {
     "tokens": encoders.TEXT,
+    "symbols": encoders.TEXT,
     "picture": encoders.IMAGE,
     "frames": encoders.AUDIO,
     "vectors": encoders.FEATURES,
 }
-AUTO: dict[Kind, str] = {"tokens": "bag", "picture": "cnn", "frames": "cnn", "vectors": "mlp"}
+CELLS = {"gru": nn.GRU, "lstm": nn.LSTM}
+AUTO: dict[Kind, str] = {
+    "tokens": "bag",
+    "symbols": "gru",
+    "picture": "cnn",
+    "frames": "cnn",
+    "vectors": "mlp",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +63,19 @@ def network(run: Run, settings: Settings, measured: Measured) -> Network:
     built = {
         m: _encoder(m, getattr(run, f"{m}_encoder"), run, settings, measured) for m in modalities
     }
-    f, h = run.fusion, run.head
-    fusion_spec = fusion.Spec(
+    answer = ANSWERS[TASKS[run.task].head](run, modalities, built, len(measured.bias))
+    return Network(
+        built,
+        answer,
+        width=run.fusion.width,
+        bias=torch.as_tensor(measured.bias, dtype=torch.float32),
+        scale=measured.scale,
+    )
+
+
+def _fusion(run: Run, modalities: Subset) -> nn.Module:
+    f = run.fusion
+    spec = fusion.Spec(
         width=f.width,
         rank=f.rank,
         layers=f.layers,
@@ -60,26 +83,48 @@ def network(run: Run, settings: Settings, measured: Measured) -> Network:
         bottlenecks=f.bottlenecks,
         dropout=f.dropout,
     )
-    head_spec = heads.Spec(
-        width=f.width,
-        n_out=len(measured.bias),
-        hidden=h.hidden,
-        activation=h.activation,
-        dropout=h.dropout,
+    return fusion.FUSIONS[f.kind](modalities, spec)
+
+
+Built = Mapping[Modality, nn.Sequential]
+
+
+def _summary(run: Run, modalities: Subset, built: Built, n_out: int) -> Answer:
+    h, width = run.head, run.fusion.width
+    spec = heads.Spec(
+        width=width, n_out=n_out, hidden=h.hidden, activation=h.activation, dropout=h.dropout
     )
-    return Network(
-        built,
-        fusion.FUSIONS[f.kind](modalities, fusion_spec),
-        heads.HEADS[h.kind](head_spec),
-        width=f.width,
-        bias=torch.as_tensor(measured.bias, dtype=torch.float32),
-        scale=measured.scale,
+    return Answer(_fusion(run, modalities), heads.HEADS[h.kind](spec), modalities, width, n_out)
+
+
+def _frames(run: Run, modalities: Subset, built: Built, n_out: int) -> Frames:
+    return Frames(heads.Each(run.fusion.width, n_out, dropout=run.head.dropout))
+
+
+def _text(run: Run, modalities: Subset, built: Built, n_out: int) -> Text:
+    stem = built["text"][0] if "text" in built else None
+    embedding = stem.embedding if isinstance(stem, Tokens) else None
+    decoder = Decoder(
+        n_out,
+        run.fusion.width,
+        embedding=embedding,
+        cell=CELLS[run.decoder.kind],
+        dropout=run.decoder.dropout,
     )
+    return Text(_fusion(run, modalities), decoder, modalities)
+
+
+ANSWERS: dict[Head, Callable[[Run, Subset, Built, int], Answer | Frames | Text]] = {
+    "summary": _summary,
+    "frames": _frames,
+    "decoder": _text,
+}
+"""head -> (run, modalities, their encoders, C) -> answer."""
 
 
 def _encoder(
     modality: Modality, given: Encoder, run: Run, settings: Settings, measured: Measured
-) -> nn.Module:
+) -> nn.Sequential:
     kind = settings.kinds[modality]
     registry = REGISTRIES[kind]
     name = AUTO[kind] if given.kind == "auto" else given.kind
@@ -96,8 +141,8 @@ def _encoder(
         activation=given.activation,
         dropout=given.dropout,
     )
-    module: nn.Module
-    if kind == "tokens":
+    module: nn.Sequential
+    if kind in ("tokens", "symbols"):
         assert measured.piece_weights is not None, "whoever reads text has measured its pieces"
         weights = torch.as_tensor(measured.piece_weights, dtype=torch.float32)
         vectors = None if measured.vectors is None else torch.as_tensor(measured.vectors)

@@ -88,6 +88,19 @@ class Convolutional(nn.Module):
         return hide(Seq(answer, mask.any(1, keepdim=True)))
 
 
+class Each(nn.Module):
+    """A linear answer at every position by itself: (B, S, D) -> (B, S, C)."""
+
+    def __init__(self, width: int, n_out: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.last = last(width, n_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        answer: Tensor = self.last(self.dropout(x))
+        return answer
+
+
 def _perceptron(spec: Spec) -> nn.Module:
     return Perceptron(
         spec.width,

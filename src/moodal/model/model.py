@@ -1,7 +1,8 @@
-"""The network: one encoder a modality, a fusion, a head; absent modalities are not computed."""
+"""The network: one encoder a modality, and an answer; absent modalities are not computed."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -9,22 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from moodal.errors import ConfigError
-from moodal.model.layers import masked_root_sum
-from moodal.types import MODALITIES, Modality, Seq, Subset
+from moodal.model.answers import Answer, Frames, Text
+from moodal.model.fusion import ordered
+from moodal.model.layers import Stage
+from moodal.types import Modality, Seq, Subset
 
 
 class Answers(NamedTuple):
-    """answer: (B, C) raw scores. auxiliary: modality -> (B, C), what it would say alone;
-    rows that lack the modality hold nothing of meaning (see its mask in `present`)."""
+    """answer: (B, T, C) raw scores; T = 1 where a record has one answer. auxiliary: modality ->
+    (B, 1, C), what it would say alone; a row that lacks the modality has a False mask."""
 
-    answer: Tensor
-    auxiliary: dict[Modality, Tensor]
-    present: dict[Modality, Tensor]
+    answer: Seq[Tensor]
+    auxiliary: dict[Modality, Seq[Tensor]]
 
 
 class Network(nn.Module):
-    """encoders: modality -> (Seq (B, S, ...) -> Seq (B, S', D)). fusion: {modality: Seq} -> Fused.
-    head: Fused -> Seq (B, 1, C). width: D. bias: (C,), scale: the answer is head * scale + bias.
+    """encoders: modality -> (Seq (B, S, ...) -> Seq (B, S', D)). answer: one of answers.py.
+    width: D. bias: (C,), scale: the answer is what `answer` tells * scale + bias.
     """
 
     bias: Tensor
@@ -32,8 +34,7 @@ class Network(nn.Module):
     def __init__(
         self,
         encoders: Mapping[Modality, nn.Module],
-        fusion: nn.Module,
-        head: nn.Module,
+        answer: Answer | Frames | Text,
         *,
         width: int,
         bias: Tensor,
@@ -41,26 +42,29 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.encoders = nn.ModuleDict({m: encoders[m] for m in encoders})
-        alone = nn.ModuleDict(
-            {m: nn.Linear(width, len(bias), bias=False) for m in MODALITIES if m in encoders}
-        )
-        self.answer = Answer(fusion, head, alone)
-        self.width, self.modalities = width, self.answer.modalities
+        self.answer = answer
+        self.width, self.modalities = width, ordered(tuple(encoders))
         self.register_buffer("bias", bias)
         self.scale = scale
 
     def forward(
-        self, inputs: dict[Modality, Seq[Tensor]], keep: dict[Modality, Tensor] | None = None
+        self,
+        inputs: dict[Modality, Seq[Tensor]],
+        keep: dict[Modality, Tensor] | None = None,
+        targets: Seq[Tensor] | None = None,
     ) -> Answers:
         """inputs: a batch of any modalities. keep: modality -> (B,) bool, False hides it from the
-        fusion (modality dropout); its own auxiliary answer is still learned."""
+        fusion (modality dropout); its own auxiliary answer is still learned. targets: (B, T) codes,
+        of which a text's answer is shown each one's forerunners."""
         encoded = self.encode(inputs)
-        present = {m: encoded[m].mask.any(1) for m in inputs}
-        auxiliary = {m: self._scaled(self.answer.says(m, encoded[m])) for m in inputs}
+        auxiliary = {
+            m: self._scaled(Seq(says.unsqueeze(1), encoded[m].mask.any(1, keepdim=True)))
+            for m, says in self.answer.aside({m: encoded[m] for m in inputs}).items()
+        }
         if keep is not None:
             encoded |= {m: Seq(encoded[m].x, encoded[m].mask & keep[m][:, None]) for m in keep}
-        feeds = [part for m in self.modalities for part in encoded[m]]
-        return Answers(self._scaled(self.answer(*feeds)), auxiliary, present)
+        told = self.answer.tell(encoded, inputs, targets)
+        return Answers(self._scaled(told), auxiliary)
 
     def encode(self, inputs: dict[Modality, Seq[Tensor]]) -> dict[Modality, Seq[Tensor]]:
         """Each encoder sees only the rows that have its modality."""
@@ -99,46 +103,10 @@ class Network(nn.Module):
         for modality in modalities:
             self.encoders[modality].requires_grad_(False)
 
-    def graph(self) -> nn.Module:
-        """Fusion + head + scale as one module: (x, mask) of each modality in turn -> (B, C)."""
-        return Scaled(self.answer, self.bias, self.scale)
+    def stride(self, modality: Modality) -> int:
+        """Positions of the input that one of the encoding stands for."""
+        stages = (m for m in self.encoders[modality].modules() if isinstance(m, Stage))
+        return math.prod(stage.stride for stage in stages)
 
-    def _scaled(self, answer: Tensor) -> Tensor:
-        return answer * self.scale + self.bias
-
-
-class Answer(nn.Module):
-    """What the head makes of the fusion, plus what each modality says alone.
-
-    The sum of linear answers learns from few rows what a linear model would; the head adds what
-    only depth and several modalities together can tell.
-    Source: Cheng et al., Wide & Deep Learning (2016), section 3.3: joint training of both parts.
-
-    Arguments are flat, as a graph's inputs must be: x, mask of each modality in turn.
-    """
-
-    def __init__(self, fusion: nn.Module, head: nn.Module, alone: nn.ModuleDict) -> None:
-        super().__init__()
-        self.fusion, self.head, self.alone = fusion, head, alone
-        self.modalities: Subset = tuple(m for m in MODALITIES if m in alone)
-
-    def says(self, modality: Modality, encoded: Seq[Tensor]) -> Tensor:
-        """(B, C): a linear answer from one modality; 0 where it is absent."""
-        answer: Tensor = self.alone[modality](masked_root_sum(*encoded))
-        return answer
-
-    def forward(self, *feeds: Tensor) -> Tensor:
-        pairs = zip(feeds[0::2], feeds[1::2], strict=True)
-        encoded = {m: Seq(x, mask) for m, (x, mask) in zip(self.modalities, pairs, strict=True)}
-        answer: Tensor = self.head(self.fusion(encoded)).x[:, 0]  # (B, C)
-        return answer + sum(self.says(m, seq) for m, seq in encoded.items())
-
-
-class Scaled(nn.Module):
-    def __init__(self, answer: nn.Module, bias: Tensor, scale: float) -> None:
-        super().__init__()
-        self.answer, self.bias, self.scale = answer, bias, scale
-
-    def forward(self, *feeds: Tensor) -> Tensor:
-        scores: Tensor = self.answer(*feeds)
-        return scores * self.scale + self.bias
+    def _scaled(self, told: Seq[Tensor]) -> Seq[Tensor]:
+        return Seq(told.x * self.scale + self.bias, told.mask)

@@ -100,6 +100,18 @@ def n_features(settings: config.Audio) -> int:
     return settings.n_mfcc * (3 if settings.deltas else 1)
 
 
+def seconds_per_frame(settings: config.Audio) -> float:
+    """From the beginning of one frame to that of the next."""
+    return max(1, round(settings.hop_ms * SAMPLE_RATE / 1000)) / SAMPLE_RATE
+
+
+def n_frames(samples: NDArray[np.float32], settings: config.Audio) -> int:
+    """How many rows `frames` returns."""
+    length = max(1, round(settings.frame_ms * SAMPLE_RATE / 1000))
+    hop = max(1, round(settings.hop_ms * SAMPLE_RATE / 1000))
+    return 1 + max(0, len(samples) - length) // hop
+
+
 def frames(samples: NDArray[np.float32], settings: config.Audio) -> NDArray[np.float32]:
     """Log-mel energies, or MFCC with their first and second differences.
 

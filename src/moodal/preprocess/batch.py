@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 from moodal import config
 from moodal.errors import RecordError
 from moodal.preprocess import audio, augment, features, image
+from moodal.preprocess.symbols import Symbols
 from moodal.preprocess.vocabulary import Vocabulary
 from moodal.types import MODALITIES, Modality, Record, Seq, Subset
 
 Array = NDArray[Any]
-Kind = Literal["tokens", "picture", "frames", "vectors"]
-"""What an encoder is fed: tokens (S, K) int32, picture (H, W, 3) uint8, frames (S, D) float32,
-vectors (S, D) float32. The first axis is always the sequence."""
+Kind = Literal["tokens", "symbols", "picture", "frames", "vectors"]
+"""What an encoder is fed: tokens (S, K) int32, symbols (S, 1) int32, picture (H, W, 3) uint8,
+frames (S, D) float32, vectors (S, D) float32. The first axis is always the sequence."""
+Lexicon = Vocabulary | Symbols
 
 ACCEPTED: dict[Modality, tuple[type, ...]] = {
     "text": (str, np.ndarray),
@@ -53,7 +55,8 @@ Inputs = Mapping[Modality, Input]
 class Settings:
     """All that decides how raw data becomes arrays; a bundle carries it.
 
-    kinds: modality -> kind. widths: modality -> D of precomputed features.
+    kinds: modality -> kind. widths: modality -> D of precomputed features. windows: modality ->
+    positions that its encoder reads at once; what is longer is read in windows that overlap.
     """
 
     kinds: Mapping[Modality, Kind]
@@ -61,34 +64,75 @@ class Settings:
     text: config.Text
     image: config.Image
     audio: config.Audio
+    windows: Mapping[Modality, int] = field(default_factory=dict)
+
+
+class Stages(Protocol):
+    """What is asked of config.Run and of a bundle."""
+
+    @property
+    def text(self) -> config.Text: ...
+    @property
+    def image(self) -> config.Image: ...
+    @property
+    def audio(self) -> config.Audio: ...
 
 
 def _same(array: Array, rng: np.random.Generator | None = None) -> Array:
     return array
 
 
-def build(settings: Settings, vocabulary: Vocabulary | None) -> Inputs:
-    """The inputs of a model. vocabulary is needed for tokens alone."""
+def settings_of(
+    kinds: Mapping[Modality, Kind],
+    widths: Mapping[Modality, int],
+    stages: Stages,
+    *,
+    windowed: bool,
+) -> Settings:
+    """windowed: symbols and frames may be longer than an encoder reads at once."""
+    text, audio = stages.text, stages.audio
+    sizes: dict[Kind, int] = {
+        "symbols": text.max_tokens,
+        "frames": max(1, round(1000 * audio.max_seconds / audio.hop_ms)),
+    }
+    windows = {m: sizes[kind] for m, kind in kinds.items() if windowed and kind in sizes}
+    return Settings(kinds, widths, text, stages.image, audio, windows)
+
+
+def build(settings: Settings, lexicon: Lexicon | None) -> Inputs:
+    """The inputs of a model. lexicon: what its text is made of; None where it reads none."""
     return {
-        m: _KINDS[settings.kinds[m]](m, settings, vocabulary)
+        m: _KINDS[settings.kinds[m]](m, settings, lexicon)
         for m in MODALITIES
         if m in settings.kinds
     }
 
 
-def _tokens(modality: Modality, settings: Settings, vocabulary: Vocabulary | None) -> Input:
-    assert vocabulary is not None
+def _tokens(modality: Modality, settings: Settings, lexicon: Lexicon | None) -> Input:
+    assert isinstance(lexicon, Vocabulary), "whoever reads words has a vocabulary"
     dropout = settings.text.word_dropout
     return Input(
         kind="tokens",
-        decode=vocabulary.encode,
+        decode=lexicon.encode,
         augment=_same,
         finish=_same,
         augment_finished=lambda pieces, rng: augment.tokens(pieces, dropout, rng),
     )
 
 
-def _picture(modality: Modality, settings: Settings, vocabulary: Vocabulary | None) -> Input:
+def _symbols(modality: Modality, settings: Settings, lexicon: Lexicon | None) -> Input:
+    assert isinstance(lexicon, Symbols), "whoever reads symbols has them"
+    dropout = settings.text.word_dropout
+    return Input(
+        kind="symbols",
+        decode=lambda text: lexicon.encode(text)[:, None],
+        augment=_same,
+        finish=_same,
+        augment_finished=lambda pieces, rng: augment.tokens(pieces, dropout, rng),
+    )
+
+
+def _picture(modality: Modality, settings: Settings, lexicon: Lexicon | None) -> Input:
     return Input(
         kind="picture",
         decode=lambda source: image.decode(source, settings.image),
@@ -98,17 +142,20 @@ def _picture(modality: Modality, settings: Settings, vocabulary: Vocabulary | No
     )
 
 
-def _frames(modality: Modality, settings: Settings, vocabulary: Vocabulary | None) -> Input:
+def _frames(modality: Modality, settings: Settings, lexicon: Lexicon | None) -> Input:
+    sound = settings.audio
+    if modality in settings.windows:  # all of it, not its beginning
+        sound = sound.model_copy(update={"max_seconds": sound.limit_seconds})
     return Input(
         kind="frames",
-        decode=lambda source: audio.decode(source, settings.audio),
+        decode=lambda source: audio.decode(source, sound),
         augment=lambda samples, rng: augment.sound(samples, settings.audio, rng),
         finish=lambda samples: audio.frames(samples, settings.audio),
         augment_finished=lambda frames, rng: augment.mask(frames, settings.audio, rng),
     )
 
 
-def _vectors(modality: Modality, settings: Settings, vocabulary: Vocabulary | None) -> Input:
+def _vectors(modality: Modality, settings: Settings, lexicon: Lexicon | None) -> Input:
     width = settings.widths.get(modality)
     return Input(
         kind="vectors",
@@ -119,8 +166,9 @@ def _vectors(modality: Modality, settings: Settings, vocabulary: Vocabulary | No
     )
 
 
-_KINDS: dict[Kind, Callable[[Modality, Settings, Vocabulary | None], Input]] = {
+_KINDS: dict[Kind, Callable[[Modality, Settings, Lexicon | None], Input]] = {
     "tokens": _tokens,
+    "symbols": _symbols,
     "picture": _picture,
     "frames": _frames,
     "vectors": _vectors,
@@ -138,7 +186,8 @@ def decode(modality: Modality, value: Any, given: Input) -> Array:
     if not isinstance(value, ACCEPTED[modality]):
         names = ", ".join(accepted.__name__ for accepted in ACCEPTED[modality])
         raise RecordError(f"holds a {type(value).__name__}; give one of {names}", field=modality)
-    if (kind := kind_of(modality, value)) != given.kind:
+    kind = kind_of(modality, value)
+    if (kind == "vectors") != (given.kind == "vectors"):
         raise RecordError(
             f"holds {kind}, this model reads {given.kind} here; give it what it was trained on",
             field=modality,

@@ -13,7 +13,7 @@ from moodal.errors import DataError, RecordError
 MAX_LABELS = 1000
 
 
-def fit_labels(counts: Mapping[str, int]) -> tuple[str, ...]:
+def fit_labels(counts: Mapping[str, int], pieces: tuple[str, ...] = ()) -> tuple[str, ...]:
     """The labels of a training set, sorted; a label's code is its place.
 
     counts: target -> number of rows.
@@ -34,7 +34,7 @@ def fit_labels(counts: Mapping[str, int]) -> tuple[str, ...]:
     return labels
 
 
-def fit_scale(counts: Mapping[str, int]) -> tuple[str, ...]:
+def fit_scale(counts: Mapping[str, int], pieces: tuple[str, ...] = ()) -> tuple[str, ...]:
     """No labels: the target is a number. Raises: DataError when all are equal."""
     if len(counts) < 2:
         raise DataError(
@@ -42,6 +42,38 @@ def fit_scale(counts: Mapping[str, int]) -> tuple[str, ...]:
             f"{sorted(counts)}; add rows, or name the right column with --label"
         )
     return ()
+
+
+def fit_symbols(counts: Mapping[str, int], pieces: tuple[str, ...]) -> tuple[str, ...]:
+    """What a text is made of, as preprocess.symbols found it."""
+    return pieces
+
+
+def fit_characters(counts: Mapping[str, int], pieces: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """The characters of the training transcripts, sorted, behind the blank of CTC, "".
+
+    Raises: DataError when there are none.
+    """
+    characters = sorted({character for target in counts for character in _spaced(target)})
+    if not characters:
+        raise DataError(
+            "label: no training row has a transcript; fill the column, or name it with --target"
+        )
+    return ("", *characters)
+
+
+def character_codes(
+    target: str, labels: tuple[str, ...], symbols: object = None
+) -> NDArray[np.int64]:
+    """(T,) places of a transcript's characters; one that training did not see is left out, and
+    costs the model an error."""
+    place = {character: code for code, character in enumerate(labels)}
+    return np.array([place[c] for c in _spaced(target) if c in place], np.int64)
+
+
+def _spaced(target: str) -> str:
+    """Runs of white space as one space."""
+    return " ".join(target.split())
 
 
 def label_code(target: str, labels: tuple[str, ...]) -> int:

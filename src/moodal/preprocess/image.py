@@ -56,13 +56,25 @@ def decode(source: Media, settings: config.Image) -> NDArray[np.uint8]:
     return np.array(picture, np.uint8)
 
 
+def small(source: Media, side: int) -> Image.Image:
+    """The picture in RGB, sides in ratio, the longer at most `side` pixels.
+
+    Raises: RecordError, as decode.
+    """
+    return _shrunk(source, side, keep_ratio=True)
+
+
 def thumbnail(source: Media, side: int) -> bytes:
     """A small JPEG of the picture, sides in ratio, the longer at most `side` pixels.
 
     Raises: RecordError, as decode.
     """
+    return jpeg(small(source, side))
+
+
+def jpeg(picture: Image.Image) -> bytes:
     file = io.BytesIO()
-    _shrunk(source, side, keep_ratio=True).save(file, "JPEG", quality=85)
+    picture.save(file, "JPEG", quality=85)
     return file.getvalue()
 
 

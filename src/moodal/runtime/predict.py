@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,16 @@ from numpy.typing import NDArray
 
 from moodal import bundle
 from moodal.data.manifest import features_of
-from moodal.errors import RecordError
+from moodal.errors import ConfigError, ModelError, RecordError
 from moodal.preprocess import batch
-from moodal.preprocess.vocabulary import Vocabulary, parse
+from moodal.preprocess.symbols import Symbols
+from moodal.preprocess.vocabulary import Vocabulary
+from moodal.runtime import characters, regions
 from moodal.runtime.explain import hide_each, shapley, words_held
 from moodal.runtime.session import Sessions, spread
-from moodal.tasks import TASKS, Decoded
+from moodal.runtime.tell import Asked, Teller, score
+from moodal.runtime.windows import windows
+from moodal.tasks import TASKS, Answered, Decoded
 from moodal.types import (
     MODALITIES,
     Media,
@@ -43,35 +47,40 @@ WORDS_AT_ONCE = 64
 class Outputs:
     """What the head says of one record, for every subset of the modalities it has.
 
-    scores: subset -> (C,) calibrated probabilities, or the value; the last is the full answer.
-    raw: the same before calibration. known: share of known words in the text, in [0, 1].
+    scores: subset -> (C,) calibrated probabilities, the value, or what was Said; the last is the
+    full answer. raw: the same before calibration (of a text there is no other). known: share of
+    known words in the text, in [0, 1].
     A record that says nothing has the answer of the empty subset alone.
     """
 
     record: Record
-    scores: Mapping[Subset, Array]
-    raw: Mapping[Subset, Array]
+    scores: Mapping[Subset, Answered]
+    raw: Mapping[Subset, Answered]
     known: float
 
 
 class Model:
     """A bundle, loaded. Its graphs are read when a record first needs them.
 
-    folder: a trained model. threads: of ONNX Runtime.
-    Raises: ModelError when the folder is no bundle, or a file of it has changed.
+    folder: a trained model. threads: of ONNX Runtime. transcriber: a model that writes speech down;
+    the words of a recording are then read as the text of a record that has none.
+    Raises: ModelError when the folder is no bundle, or a file of it has changed, or the transcriber
+        is none; ConfigError when there is one and this model reads no words.
     """
 
-    def __init__(self, folder: Path, *, threads: int = 1) -> None:
+    def __init__(self, folder: Path, *, threads: int = 1, transcriber: Model | None = None) -> None:
         self.folder = folder
         self.info = bundle.load(folder)
         self._task = TASKS[self.info.task]
-        vocabulary: Vocabulary | None = None
-        if bundle.VOCABULARY in self.info.files:
-            content = bundle.read(folder, self.info, bundle.VOCABULARY)
-            vocabulary = parse(content, self.info.text)
-        self._vocabulary = vocabulary
-        self._inputs = batch.build(self.info.settings, vocabulary)
+        lexicon = bundle.lexicon(folder, self.info)
+        self._vocabulary = lexicon if isinstance(lexicon, Vocabulary) else None
+        self._inputs = batch.build(self.info.settings, lexicon)
         self._sessions = Sessions(folder, self.info, threads=threads)
+        self._transcriber = transcriber
+        if transcriber is not None:
+            _check_transcriber(transcriber, self)
+        symbols = lexicon if isinstance(lexicon, Symbols) else None
+        self._teller = Teller(self._sessions, self.info, symbols, _language(folder, self.info))
 
     def predict(
         self,
@@ -85,7 +94,7 @@ class Model:
 
         text: a string, or features (D,) or (S, D). image, audio: a path, the bytes of a file, or
         features; an image may also be an array (H, W, 3) uint8.
-        explain: also say which words moved the answer.
+        explain: also say which words, and which regions of the picture, moved the answer.
 
         Raises: RecordError when what is given cannot be read, or the model reads none of it.
         """
@@ -125,11 +134,27 @@ class Model:
         """Read every graph now, rather than at the first record that needs it."""
         self._sessions.warm(self.info.modalities)
 
+    def _with_words(self, chunk: Sequence[Record | Rejection]) -> Sequence[Record | Rejection]:
+        """What is said in a recording as the text of a record that has none."""
+        if self._transcriber is None:
+            return chunk
+        wanted = {
+            row: Record(r.id, audio=r.audio)
+            for row, r in enumerate(chunk)
+            if isinstance(r, Record) and r.text is None and isinstance(r.audio, Path | bytes)
+        }
+        heard = dict(zip(wanted, self._transcriber.predict_many(wanted.values()), strict=True))
+        words = {r: a.text for r, a in heard.items() if isinstance(a, Prediction) and a.text}
+        return [
+            replace(given, text=words[row]) if row in words and isinstance(given, Record) else given
+            for row, given in enumerate(chunk)
+        ]
+
     def _outputs(self, chunk: Sequence[Record | Rejection]) -> list[Outputs | Rejection]:
         results: list[Outputs | Rejection | None] = []
         readable: list[Record] = []
         arrays: list[dict[Modality, Array]] = []
-        for given in chunk:
+        for given in self._with_words(chunk):
             try:
                 if isinstance(given, Record):
                     arrays.append(batch.arrays(given, self._inputs))
@@ -146,19 +171,18 @@ class Model:
         """Outputs of records whose arrays are ready, as preprocess.batch.arrays makes them."""
         if not records:
             return []
-        encoded = self._encode(arrays)
         asked = [(row, s) for row, a in enumerate(arrays) for s in batch.subsets(tuple(a))]
-        raw = self._score(encoded, asked) if asked else np.zeros((0, len(self.info.prior)))
-        scores: list[dict[Subset, Array]] = [{} for _ in records]
-        raws: list[dict[Subset, Array]] = [{} for _ in records]
-        for (row, subset), values in zip(asked, raw, strict=True):
-            raws[row][subset] = values
-            temperature = self.info.temperatures.get(bundle.subset_name(subset), 1.0)
-            scores[row][subset] = self._task.activate(values[None], temperature)[0]
+        scores: list[dict[Subset, Answered]] = [{} for _ in records]
+        raws: list[dict[Subset, Answered]] = [{} for _ in records]
+        told = (
+            self._teller.tell(Asked(records, arrays, self._encode(arrays), asked)) if asked else ()
+        )
+        for (row, subset), (raw, answered) in zip(asked, told, strict=True):
+            raws[row][subset], scores[row][subset] = raw, answered
         known = [1.0] * len(records)
         if self._vocabulary is not None:
             known = [self._vocabulary.known_share(a["text"]) if "text" in a else 1 for a in arrays]
-        prior: dict[Subset, Array] = {(): np.array(self.info.prior)}
+        prior: dict[Subset, Answered] = {(): self._task.nothing(np.array(self.info.prior))}
         return [
             Outputs(record, s or prior, r or prior, share)
             for record, s, r, share in zip(records, scores, raws, known, strict=True)
@@ -171,47 +195,52 @@ class Model:
             rows = [row for row, a in enumerate(arrays) if modality in a]
             if not rows:
                 continue
-            part = self._sessions.encode(modality, batch.pad([arrays[r][modality] for r in rows]))
+            part = self._read(modality, [arrays[r][modality] for r in rows])
             encoded[modality] = spread(part, rows, len(arrays))
         return encoded
 
-    def _score(
-        self, encoded: Mapping[Modality, Seq[Array]], asked: Sequence[tuple[int, Subset]]
-    ) -> Array:
-        """Raw scores (len(asked), C) of (row, subset) pairs, one run of the head."""
-        rows = np.array([row for row, _ in asked])
-        seqs = {}
-        for modality in self.info.modalities:
-            if modality not in encoded:
-                seqs[modality] = self._sessions.absent(len(rows))
-                continue
-            shown = np.array([modality in subset for _, subset in asked])[:, None]
-            seq = encoded[modality]
-            seqs[modality] = Seq(seq.x[rows], seq.mask[rows] & shown)
-        return self._sessions.answer(seqs)
+    def _read(self, modality: Modality, items: Sequence[Array]) -> Seq[Array]:
+        """Encodings (b, S', D); what is longer than the encoder reads at once, in windows."""
+        window = self.info.settings.windows.get(modality)
+        if window is None or max(map(len, items)) <= window:
+            return self._sessions.encode(modality, batch.pad(items))
+        stride = self.info.stride if modality == "audio" else 1
+        return batch.pad([self._in_windows(modality, item, window, stride) for item in items])
+
+    def _in_windows(self, modality: Modality, item: Array, window: int, stride: int) -> Array:
+        """(S, ...) -> (S', D): windows that overlap, of each what is not near its cut ends."""
+        parts = []
+        for cut in windows(len(item), window, stride):
+            x, _ = self._sessions.encode(modality, batch.pad([item[cut.start : cut.stop]]))
+            first = (cut.first - cut.start) // stride
+            parts.append(x[0, first : first + -(-(cut.last - cut.first) // stride)])
+        return np.concatenate(parts)
 
     def _prediction(self, outputs: Outputs, explain: bool) -> Prediction:
         info, present = self.info, list(outputs.scores)[-1]
         decoded = self._task.decode(outputs.scores[present], info.labels)
         reason = self._reason(outputs, decoded)
         worth: dict[Subset, float] = {(): info.prior[decoded.index]}
-        worth |= {subset: float(s[decoded.index]) for subset, s in outputs.scores.items()}
+        worth |= {s: self._task.worth(said, decoded.index) for s, said in outputs.scores.items()}
         return Prediction(
             id=outputs.record.id,
             label=decoded.label,
             value=decoded.value,
             probabilities=decoded.probabilities,
             confidence=decoded.confidence,
+            text=decoded.text,
+            tokens=decoded.tokens,
             modalities=present,
             contributions=shapley(worth, present),
             words=self._words(outputs, present, decoded) if explain and present else (),
+            regions=self._regions(outputs, present, decoded) if explain else (),
             abstain=bool(reason),
             reason=reason,
         )
 
     def _reason(self, outputs: Outputs, decoded: Decoded) -> Reason:
         """Why not to act on an answer, the plainest reason first."""
-        if () in outputs.scores:
+        if () in outputs.scores or decoded.text == "":
             return "empty"
         if outputs.known < self.info.familiar:
             return "unfamiliar"
@@ -239,25 +268,66 @@ class Model:
         full = float(outputs.scores[present][decoded.index])
         return tuple((word, full - float(w)) for word, w in zip(words, without, strict=True))
 
+    def _regions(self, outputs: Outputs, present: Subset, decoded: Decoded) -> regions.Weights:
+        """How much the answer's score falls when one part of the picture is hidden."""
+        if "image" not in present or self._inputs["image"].kind != "picture":
+            return ()
+        arrays = batch.arrays(outputs.record, self._inputs)
+        hidden = regions.hide_each(arrays.pop("image"))
+        without = self._instead("image", hidden, arrays, present)[:, decoded.index]
+        return regions.weights(float(outputs.scores[present][decoded.index]) - without)
+
     def _without_each(self, record: Record, present: Subset) -> Array:
         """(S, C): the answer with position s of the text hidden."""
         arrays = batch.arrays(record, self._inputs)
         pieces = arrays.pop("text")
-        others = self._encode([arrays]) if arrays else {}
-        temperature = self.info.temperatures.get(bundle.subset_name(present), 1.0)
         assert self._vocabulary is not None, "asked of a model that reads words"
         n_words = words_held(pieces, self._vocabulary)
+        starts = range(0, len(pieces), WORDS_AT_ONCE)
+        positions = (np.arange(s, min(s + WORDS_AT_ONCE, len(pieces))) for s in starts)
+        hidden = (hide_each(pieces, n_words, some) for some in positions)
+        return self._instead("text", hidden, arrays, present)
+
+    def _instead(
+        self,
+        modality: Modality,
+        variants: Iterable[Seq[Array]],
+        arrays: dict[Modality, Array],
+        present: Subset,
+    ) -> Array:
+        """(n, C): the answer to each of n variants of one modality, beside the others' arrays."""
+        others = self._encode([arrays]) if arrays else {}
+        temperature = self.info.temperatures.get(bundle.subset_name(present), 1.0)
         answers = []
-        for start in range(0, len(pieces), WORDS_AT_ONCE):
-            positions = np.arange(start, min(start + WORDS_AT_ONCE, len(pieces)))
-            n = len(positions)
-            text = self._sessions.encode("text", hide_each(pieces, n_words, positions))
+        for variant in variants:
+            n = len(variant.x)
             encoded = {
                 m: Seq(np.repeat(s.x, n, 0), np.repeat(s.mask, n, 0)) for m, s in others.items()
             }
-            raw = self._score(encoded | {"text": text}, [(row, present) for row in range(n)])
+            encoded[modality] = self._sessions.encode(modality, variant)
+            raw = score(self._teller, encoded, [(row, present) for row in range(n)])
             answers.append(self._task.activate(raw, temperature))
         return np.concatenate(answers)
+
+
+def _check_transcriber(ears: Model, model: Model) -> None:
+    """Raises: ModelError, ConfigError."""
+    if TASKS[ears.info.task].head != "frames":
+        raise ModelError(
+            f"{ears.folder}: was trained for task={ears.info.task} and writes no speech down; name "
+            "a model of recordings and their transcripts"
+        )
+    if model.info.kinds.get("text") not in ("tokens", "symbols"):
+        raise ConfigError(
+            f"{model.folder}: reads {', '.join(model.info.modalities)} and no words; leave the "
+            "transcriber out"
+        )
+
+
+def _language(folder: Path, info: bundle.Info) -> characters.CharacterModel | None:
+    if bundle.LANGUAGE not in info.files:
+        return None
+    return characters.CharacterModel.parse(bundle.read(folder, info, bundle.LANGUAGE))
 
 
 def _record(given: Record | Rejection | Mapping[str, Any], row: int) -> Record | Rejection:

@@ -20,6 +20,9 @@ import onnxruntime as ort
 
 Array = NDArray[Any]
 
+MEMORY = ("x", "keys", "mask", "source")
+"""What a text's decoder looks at in every step."""
+
 
 def spread(part: Seq[Array], rows: Sequence[int] | Array, n_rows: int) -> Seq[Array]:
     """Encodings of some rows (b, S, D), laid into a batch of n_rows; the others are absent."""
@@ -49,6 +52,24 @@ class Sessions:
         """Encodings of every modality the model knows -> raw scores (B, C)."""
         feeds = {f"{m}_{part}": a for m, e in encodings.items() for part, a in e._asdict().items()}
         return np.asarray(self._graph(bundle.HEAD).run(None, feeds)[0])
+
+    def frames(self, sound: Seq[Array]) -> Seq[Array]:
+        """Encodings of sound -> (B, T, C) raw scores of the symbols at each frame."""
+        x, mask = self._graph(bundle.HEAD).run(None, {"x": sound.x, "mask": sound.mask})
+        return Seq(x, mask)
+
+    def remember(self, source: Array, encodings: Mapping[Modality, Seq[Array]]) -> list[Array]:
+        """source: (B, S) symbols of the text, and encodings of every modality the model knows ->
+        what `step` looks at: x, keys, mask, source, and the first state (B, Z)."""
+        feeds = {f"{m}_{part}": a for m, e in encodings.items() for part, a in e._asdict().items()}
+        told: list[Array] = self._graph(bundle.HEAD).run(None, {"source": source, **feeds})
+        return told
+
+    def step(self, previous: Array, state: Array, memory: Sequence[Array]) -> list[Array]:
+        """previous: (N,) symbols, state: (N, Z) -> log-probabilities (N, C), state, attention."""
+        feeds = dict(zip(MEMORY, memory, strict=True)) | {"previous": previous, "state": state}
+        told: list[Array] = self._graph(bundle.STEP).run(None, feeds)
+        return told
 
     def absent(self, rows: int) -> Seq[Array]:
         """What stands for a modality that no row of a batch has."""

@@ -14,7 +14,7 @@ def write(info: Info) -> str:
         f"| {part['sha256'][:16]} |"
         for name, part in (("training", info.data["train"]), ("validation", info.data["valid"]))
     )
-    labels = ", ".join(info.labels) or "a number"
+    labels = {"summary": ", ".join(info.labels) or "a number"}.get(task.head, "a text")
     goal = task.goal.replace("_", " ")
     rows = "\n".join(
         f"| {subset} | {scores['n']} | {scores[task.goal]:.3f} |"
@@ -33,7 +33,7 @@ It started from {", ".join(info.parents)}: what it says of data and licences hol
 """
     return f"""# {info.name}
 
-Task: {info.task}. Labels: {labels}. Modalities: {", ".join(info.modalities)}.
+Task: {info.task}. Answers: {labels}. Modalities: {", ".join(info.modalities)}.
 {info.parameters:,} parameters. Made by moodal {info.moodal} on {info.created}.
 
 ## Data

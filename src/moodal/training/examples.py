@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,15 @@ from tqdm import tqdm
 
 from moodal.config import Run
 from moodal.data.language import language
-from moodal.errors import DataError, RecordError
+from moodal.errors import ConfigError, DataError, RecordError
 from moodal.preprocess import batch
-from moodal.preprocess.batch import Inputs, Kind, Settings
+from moodal.preprocess.batch import Inputs, Kind, Lexicon, Settings
 from moodal.preprocess.cache import Cache, content_key
+from moodal.preprocess.symbols import END, Symbols
 from moodal.preprocess.vocabulary import Vocabulary
-from moodal.tasks import Task
-from moodal.types import MODALITIES, Modality, Record, Rejection, Subset
+from moodal.tasks import TASKS, Task
+from moodal.training import denoise
+from moodal.types import MODALITIES, Modality, Record, Rejection, Seq, Subset
 
 Array = NDArray[Any]
 
@@ -62,15 +65,27 @@ class Survey:
 
     def settings(self, run: Run, name: str) -> Settings:
         """Raises: DataError when a wanted modality is in no row."""
-        wanted = run.modalities or tuple(m for m in MODALITIES if m in self.kinds)
+        reads = TASKS[run.task].reads
+        wanted = run.modalities or tuple(m for m in reads if m in self.kinds)
+        if not wanted:
+            raise DataError(
+                f"{name}: no labelled row has {' or '.join(reads)}, which a model with "
+                f"task={run.task} reads; fill the column, or name it with --column"
+            )
         if missing := [m for m in wanted if m not in self.kinds]:
             raise DataError(
                 f"{name}: no labelled row has {', '.join(missing)}, which modalities="
                 f"{list(wanted)} asks for; fill the column or leave it out"
             )
-        kinds = {m: self.kinds[m] for m in MODALITIES if m in wanted}
+        task = TASKS[run.task]
+        if barred := [m for m in wanted if m not in task.reads]:
+            raise ConfigError(
+                f"modalities={list(wanted)}: with task={run.task} a model reads "
+                f"{', '.join(task.reads)} alone, not {', '.join(barred)}; leave it out"
+            )
+        kinds = {m: task.kinds.get(k := self.kinds[m], k) for m in MODALITIES if m in wanted}
         widths = {m: w for m, w in self.widths.items() if m in wanted}
-        return Settings(kinds, widths, run.text, run.image, run.audio)
+        return batch.settings_of(kinds, widths, run, windowed=task.windowed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +94,9 @@ class Examples:
 
     codes: (N,) float64; NaN where probabilities stand in place of a label. arrays: modality -> N
     decoded arrays, None where it is absent. rejected: the rows left out; n_unlabelled: rows
-    without a label. probabilities: row -> (C,), where they are given. groups: N names.
+    without a label. probabilities: row -> (C,), where they are given. groups: N names. sources: N
+    (id, source) of the rows. texts: N targets as they were written. spelled: N targets as (T,)
+    codes of their symbols, of none where the answer is no text.
     """
 
     codes: NDArray[np.float64]
@@ -88,6 +105,9 @@ class Examples:
     n_unlabelled: int = 0
     probabilities: dict[int, Array] = field(default_factory=dict)
     groups: list[str] = field(default_factory=list)
+    sources: list[tuple[str, str]] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    spelled: list[Array] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -97,14 +117,32 @@ class Examples:
         """The codes of the rows that have a label."""
         return self.codes[~np.isnan(self.codes)]
 
-    def targets(self, rows: Array, task: Task, n_outputs: int) -> Array:
-        """(B, C): what these rows teach."""
-        codes = self.codes[rows]
-        targets = task.targets(np.where(np.isnan(codes), 0, codes), n_outputs)
+    def targets(self, rows: Array, task: Task, n_outputs: int) -> Seq[Array]:
+        """What these rows teach: (B, 1, C), or (B, T) codes of symbols."""
+        codes, spelled = self.codes[rows], [self.spelled[row] for row in rows.tolist()]
+        targets = task.targets(np.where(np.isnan(codes), 0, codes), spelled, n_outputs)
         for place, row in enumerate(rows.tolist()):
             if row in self.probabilities:
-                targets[place] = self.probabilities[row]
+                targets.x[place] = self.probabilities[row]
         return targets
+
+    def only(self, rows: Sequence[int], rejected: Sequence[Rejection]) -> Examples:
+        """These rows; the others are rejected."""
+        return Examples(
+            codes=self.codes[list(rows)],
+            arrays={m: [column[row] for row in rows] for m, column in self.arrays.items()},
+            probabilities={
+                place: self.probabilities[row]
+                for place, row in enumerate(rows)
+                if row in self.probabilities
+            },
+            groups=[self.groups[row] for row in rows],
+            texts=[self.texts[row] for row in rows],
+            spelled=[self.spelled[row] for row in rows],
+            sources=[self.sources[row] for row in rows],
+            rejected=(*self.rejected, *rejected),
+            n_unlabelled=self.n_unlabelled,
+        )
 
     def counts(self) -> dict[str, int]:
         return {
@@ -116,17 +154,38 @@ class Examples:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """All that is known once both manifests are read. vocabulary: None when no text is read."""
+class Codec:
+    """How a target is read. symbols: of a text that is answered with a text."""
 
     task: Task
     labels: tuple[str, ...]
+    symbols: Symbols | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """All that is known once both manifests are read. lexicon: None when no text is read."""
+
+    codec: Codec
     settings: Settings
-    vocabulary: Vocabulary | None
+    lexicon: Lexicon | None
     inputs: Inputs
     train: Examples
     valid: Examples
     survey: Survey
+
+    @property
+    def task(self) -> Task:
+        return self.codec.task
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.codec.labels
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The words it reads; None where it reads symbols, or no text."""
+        return self.lexicon if isinstance(self.lexicon, Vocabulary) else None
 
 
 class Decoder:
@@ -136,9 +195,10 @@ class Decoder:
         self._inputs = inputs
         # Only what decoding depends on is in the key: other augmentation, same decoded media.
         sound = settings.audio
+        most = sound.limit_seconds if "audio" in settings.windows else sound.max_seconds
         keys = {
             "picture": f"picture size={settings.image.size}",
-            "frames": f"samples max={sound.max_seconds} limit={sound.limit_seconds}",
+            "frames": f"samples max={most} limit={sound.limit_seconds}",
         }
         self._caches = {
             m: Cache(folder, keys[given.kind]) for m, given in inputs.items() if given.kind in keys
@@ -195,8 +255,7 @@ class Decoder:
 def build(
     records: Iterable[Record | Rejection],
     *,
-    task: Task,
-    labels: tuple[str, ...],
+    codec: Codec,
     decoder: Decoder,
     name: str,
     training: bool,
@@ -207,7 +266,7 @@ def build(
     """
     rows: list[dict[Modality, Array]] = []
     taught: list[tuple[float, Array | None]] = []
-    groups: list[str] = []
+    kept: list[Record] = []
     rejected: list[Rejection] = []
     n_unlabelled = 0
     for record in tqdm(records, desc=f"reading {name}", unit=" rows", delay=2, disable=None):
@@ -217,9 +276,9 @@ def build(
             n_unlabelled += 1
         else:
             try:
-                taught.append(_taught(record, task, labels, training=training))
+                taught.append(_taught(record, codec, training=training))
                 rows.append(decoder.arrays(record))
-                groups.append(sys.intern(record.group))
+                kept.append(_bare(record))
             except RecordError as error:
                 del taught[len(rows) :]
                 rejected.append(error.rejection(record.id, record.source))
@@ -238,16 +297,38 @@ def build(
         codes=np.array([code for code, _ in taught], np.float64),
         arrays=arrays,
         probabilities={row: p for row, (_, p) in enumerate(taught) if p is not None},
-        groups=groups,
+        groups=[sys.intern(record.group) for record in kept],
+        texts=[record.target or "" for record in kept],
+        spelled=[codec.task.spell(r.target or "", codec.labels, codec.symbols) for r in kept],
+        sources=[(record.id, record.source) for record in kept],
         rejected=tuple(rejected),
         n_unlabelled=n_unlabelled,
     )
 
 
-def _taught(
-    record: Record, task: Task, labels: tuple[str, ...], *, training: bool
-) -> tuple[float, Array | None]:
+def denoised(part: Examples, codec: Codec) -> Examples:
+    """Each text with a part of it hidden, which becomes its target; always the same part."""
+    texts, spelled, written = list[Array | None](), list[Array](), list[str]()
+    for row, text in enumerate(part.arrays["text"]):
+        assert text is not None, "its text is its target"
+        stops = denoise.ends([codec.labels[code] for code in text[:, 0]])
+        source, target = denoise.hide(text[:, 0], stops, np.random.default_rng(row))
+        texts.append(source.astype(np.int32)[:, None])
+        spelled.append(np.append(target, END).astype(np.int64))
+        written.append("".join(codec.labels[code] for code in target).strip())
+    arrays = part.arrays | {"text": texts}
+    return dataclasses.replace(part, arrays=arrays, spelled=spelled, texts=written)
+
+
+def _bare(record: Record) -> Record:
+    """All but its media."""
+    target = None if record.target is None else sys.intern(record.target)
+    return Record(record.id, target=target, group=record.group, source=record.source)
+
+
+def _taught(record: Record, codec: Codec, *, training: bool) -> tuple[float, Array | None]:
     """A row's code, or NaN, and its probabilities (C,), or None. Raises: RecordError."""
+    task, labels = codec.task, codec.labels
     code = math.nan if record.target is None else task.encode_target(record.target, labels)
     if not (training and record.probabilities):
         return code, None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -16,19 +16,21 @@ import yaml
 from numpy.typing import NDArray
 from safetensors.torch import save as tensors_bytes
 
-from moodal import bundle
+from moodal import bundle, text_metrics
 from moodal.config import Run
 from moodal.export import onnx, parity
 from moodal.model.model import Network
 from moodal.preprocess import batch
 from moodal.runtime import calibrate
+from moodal.runtime.characters import CharacterModel
 from moodal.runtime.predict import BATCH_SIZE, Model, Outputs
 from moodal.runtime.session import Sessions
+from moodal.tasks import Head
 from moodal.training import card
 from moodal.training.examples import Parts
 from moodal.training.loop import Job
 from moodal.training.mixture import Mixture
-from moodal.types import Modality, Record, Seq, Subset
+from moodal.types import Modality, Record, Said, Seq, Subset
 
 Array = NDArray[Any]
 
@@ -62,21 +64,26 @@ def finish(job: Job, parts: Parts, origin: Origin, *, out: Path, scratch: Path) 
     files = _files(parts, network, origin.run)
     info = bundle.save(scratch, _info(parts, network, origin, name=out.name), files)
     picked = valid.rows(0)[:: max(1, len(valid) // PARITY_BATCHES)][:PARITY_BATCHES]
-    parity.check(network, Sessions(scratch, info), (valid.make(rows, 0).inputs for rows in picked))
-    info = _calibrated(Model(scratch), parts, origin.run, valid.mixture)
+    made = (valid.make(rows, 0) for rows in picked)
+    parity.check(network, Sessions(scratch, info), ((b.inputs, b.targets) for b in made))
+    info = CALIBRATED[parts.task.head](Model(scratch), parts, origin.run, valid.mixture)
     files[bundle.CARD] = card.write(info).encode("utf-8")
     bundle.save(out, info, files)
     return Model(out)
 
 
 def _files(parts: Parts, network: Network, run: Run) -> dict[str, Any]:
-    files: dict[str, Any] = {bundle.HEAD: onnx.head(network)}
+    files: dict[str, Any] = dict(onnx.answer(network))
     for modality in network.modalities:
         files[bundle.encoder_file(modality)] = onnx.encoder(
             network, modality, _example(parts, modality)
         )
-    if parts.vocabulary is not None:
-        files[bundle.VOCABULARY] = parts.vocabulary.save
+    if parts.lexicon is not None:
+        name = bundle.VOCABULARY if parts.vocabulary is not None else bundle.SYMBOLS
+        files[name] = parts.lexicon.save
+    if run.decode.language_order and parts.task.head == "frames":
+        spoken = CharacterModel.fit(parts.train.texts, order=run.decode.language_order)
+        files[bundle.LANGUAGE] = spoken.to_bytes()
     files[bundle.REFERENCE] = json.dumps(_reference(parts), indent=1).encode("utf-8")
     files[bundle.WEIGHTS] = tensors_bytes(
         {name: t.contiguous().clone() for name, t in network.state_dict().items()}
@@ -109,7 +116,7 @@ def _reference(parts: Parts) -> dict[str, Any]:
             "length_deciles": np.quantile(lengths, shares).tolist(),
             "level_deciles": np.quantile(means, shares).tolist(),
         }
-    targets = dict(parts.survey.targets.most_common(1000))
+    targets = parts.task.shown(parts.survey.targets)
     return {
         "rows": len(parts.train),
         "modalities": modalities,
@@ -148,6 +155,8 @@ def _info(parts: Parts, network: Network, origin: Origin, *, name: str) -> bundl
         data=data,
         scores={},
         history=tuple(origin.history),
+        decode=origin.run.decode,
+        stride=network.stride("audio") if "audio" in network.modalities else 1,
         parents=origin.parents,
     )
 
@@ -192,6 +201,48 @@ def _calibrated(model: Model, parts: Parts, run: Run, mixture: Mixture | None) -
         "scores": scores,
     }
     return model.info.model_copy(update=update)
+
+
+def _calibrated_texts(model: Model, parts: Parts, run: Run, mixture: Mixture | None) -> bundle.Info:
+    """The confidence of words, and scores, from the validation part, through the exported graphs.
+
+    A word is right if it stands in the alignment of the answer with the target.
+    """
+    task, targets = parts.task, parts.valid.texts
+    outputs = list(_outputs(model, parts))
+    whole: list[Said] = [list(o.scores.values())[-1] for o in outputs]
+    confidences, right = list[float](), list[bool]()
+    for said, target in zip(whole, targets, strict=True):
+        confidences += [token.confidence for token in said.tokens]
+        right += text_metrics.matches(text_metrics.words(target), [t.text for t in said.tokens])
+    found = calibrate.fit_confidence(np.array(confidences), np.array(right, np.bool_))
+    judged: dict[str, list[Array]] = {"all": []}
+    for output, target in zip(outputs, targets, strict=True):
+        rows = {s: task.judge(target, _sure(said, found)) for s, said in output.scores.items() if s}
+        for subset, row in rows.items():
+            judged.setdefault(bundle.subset_name(subset), []).append(row)
+        nothing = task.judge(target, task.nothing(np.zeros(1)))
+        judged["all"].append(list(rows.values())[-1] if rows else nothing)
+    scores = {
+        name: task.score(np.zeros(len(rows)), np.stack(rows), parts.labels)
+        for name, rows in judged.items()
+    }
+    return model.info.model_copy(update={"confidence": found, "scores": scores})
+
+
+def _sure(said: Said, found: tuple[float, float]) -> Said:
+    """With its words' calibrated confidence."""
+    if not said.tokens:
+        return said
+    chances = calibrate.calibrated(np.array([t.confidence for t in said.tokens]), *found)
+    return said._replace(confidence=float(chances.mean()))
+
+
+CALIBRATED: dict[Head, Callable[[Model, Parts, Run, Mixture | None], bundle.Info]] = {
+    "summary": _calibrated,
+    "frames": _calibrated_texts,
+    "decoder": _calibrated_texts,
+}
 
 
 def _familiar(parts: Parts) -> float:

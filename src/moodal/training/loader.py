@@ -7,9 +7,9 @@ was stopped, and whichever process makes it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -18,7 +18,9 @@ from torch import Tensor
 
 from moodal.preprocess import batch
 from moodal.preprocess.batch import Array, Inputs
+from moodal.preprocess.symbols import END
 from moodal.tasks import Task
+from moodal.training import denoise
 from moodal.training.examples import Examples
 from moodal.training.mixture import Mixture
 from moodal.types import Modality, Seq
@@ -30,12 +32,12 @@ AHEAD = 2
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """inputs: modality -> Seq of tensors, for the modalities some row has. targets: (B, C), and
-    weights: (B, C) of the outputs, 0 = does not compete. keep: modality -> (B,) bool, False where
-    modality dropout hides it."""
+    """inputs: modality -> Seq of tensors, for the modalities some row has. targets: (B, 1, C), or
+    (B, T) codes of a text's symbols. weights: (B, C) of the outputs, 0 = does not compete. keep:
+    modality -> (B,) bool, False where modality dropout hides it."""
 
     inputs: dict[Modality, Seq[Tensor]]
-    targets: Tensor
+    targets: Seq[Tensor]
     weights: Tensor
     keep: dict[Modality, Tensor]
 
@@ -43,7 +45,8 @@ class Batch:
 @dataclass(frozen=True, slots=True)
 class Loader:
     """weights: (C,) of the outputs, where no mixture says otherwise. training: augment, shuffle and
-    drop modalities."""
+    drop modalities. windows: modality -> positions read of it. hides: the text of
+    each symbol, where a clause of each text is hidden and is its target; () = the targets are."""
 
     examples: Examples
     inputs: Inputs
@@ -54,6 +57,8 @@ class Loader:
     training: bool
     modality_dropout: float = 0.0
     mixture: Mixture | None = None
+    windows: Mapping[Modality, int] = field(default_factory=dict)
+    hides: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -95,6 +100,7 @@ class Loader:
 
     def make(self, rows: Sequence[int] | NDArray[np.int64], epoch: int) -> Batch:
         items = [self._item(int(row), epoch) for row in rows]
+        targets = self._hide(items, rows, epoch) if self.hides else self._targets(rows)
         inputs: dict[Modality, Seq[Tensor]] = {}
         for modality, column in self.examples.arrays.items():
             if any(modality in item for item in items):
@@ -102,17 +108,39 @@ class Loader:
                 x, mask = batch.pad([item.get(modality, empty) for item in items])
                 inputs[modality] = Seq(torch.from_numpy(x), torch.from_numpy(mask))
         places = np.asarray(rows)
-        targets = self.examples.targets(places, self.task, len(self.weights))
-        weights = np.broadcast_to(self.weights, targets.shape)
+        weights = np.broadcast_to(self.weights, (len(places), len(self.weights)))
         if self.mixture is not None:
             groups = [self.examples.groups[row] for row in places]
             weights = self.mixture.weigh(groups, len(self.weights))
         return Batch(
             inputs,
-            torch.from_numpy(targets).float(),
+            targets,
             torch.from_numpy(weights.astype(np.float32)),
             self._keep(inputs, rows, epoch),
         )
+
+    def _targets(self, rows: Sequence[int] | NDArray[np.int64]) -> Seq[Tensor]:
+        x, mask = self.examples.targets(np.asarray(rows), self.task, len(self.weights))
+        targets = torch.from_numpy(x)
+        return Seq(targets if x.dtype == np.int64 else targets.float(), torch.from_numpy(mask))
+
+    def _hide(
+        self,
+        items: list[dict[Modality, Array]],
+        rows: Sequence[int] | NDArray[np.int64],
+        epoch: int,
+    ) -> Seq[Tensor]:
+        """Hide a part of each text; what is hidden is the target."""
+        targets = []
+        for row, item in zip(rows, items, strict=True):
+            rng = np.random.default_rng((self.seed, epoch, int(row), 98))
+            codes = item["text"][:, 0]
+            stops = denoise.ends([self.hides[code] for code in codes])
+            source, target = denoise.hide(codes, stops, rng)
+            item["text"] = source.astype(np.int32)[:, None]
+            targets.append(np.append(target, END).astype(np.int64))
+        x, mask = batch.pad(targets)
+        return Seq(torch.from_numpy(x), torch.from_numpy(mask))
 
     def _order(self, rng: np.random.Generator) -> NDArray[np.int64]:
         if self.mixture is not None:
@@ -124,12 +152,12 @@ class Loader:
         for place, (modality, column) in enumerate(self.examples.arrays.items()):
             if (decoded := column[row]) is None:
                 continue
-            given = self.inputs[modality]
+            given, window = self.inputs[modality], self.windows.get(modality)
             if not self.training:
-                item[modality] = given.finish(decoded)
+                item[modality] = given.finish(decoded)[:window]
                 continue
             rng = np.random.default_rng((self.seed, epoch, row, place))
-            finished = given.finish(given.augment(decoded, rng))
+            finished = given.finish(given.augment(decoded, rng))[:window]
             item[modality] = given.augment_finished(finished, rng)
         return item
 

@@ -19,13 +19,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from moodal.config import Train
+from moodal.config import Decode, Train
 from moodal.errors import ConfigError
 from moodal.model.model import Answers, Network
 from moodal.tasks import Task
 from moodal.training import checkpoint, mixture, optimise
+from moodal.training.examples import Codec
 from moodal.training.loader import Batch, Loader
-from moodal.training.objectives import Loss
+from moodal.training.objectives import SAYS, Loss
+from moodal.types import Seq
 
 
 @dataclass(slots=True)
@@ -43,17 +45,22 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a run is made of. identity: settings and data, which a resumed run must share."""
+    """What a run is made of. decode: how texts are searched for. identity: settings and data, which
+    a resumed run must share."""
 
     network: Network
     loss: Loss
-    task: Task
-    labels: tuple[str, ...]
+    codec: Codec
     train: Loader
     valid: Loader
     settings: Train
+    decode: Decode
     folder: Path
     identity: dict[str, Any]
+
+    @property
+    def task(self) -> Task:
+        return self.codec.task
 
 
 def fit(job: Job, *, resume: bool = False) -> list[dict[str, float]]:
@@ -128,7 +135,8 @@ class _Fit:
             group["lr"] = rate * optimise.rate(group, step / n_batches, settings)
         with self.accelerator.autocast():
             batch = self._here(batch)
-            loss = self._loss(self.wrapped(batch.inputs, batch.keep or None), batch)
+            answers = self.wrapped(batch.inputs, batch.keep or None, batch.targets)
+            loss = self._loss(answers, batch)
         self.accelerator.backward(loss)
         if settings.clip:
             self.accelerator.clip_grad_norm_(self.wrapped.parameters(), settings.clip)
@@ -141,9 +149,9 @@ class _Fit:
         loss = cost(answers.answer, batch.targets, batch.weights).mean()
         # One modality alone is the answer itself: its own loss would only repeat it.
         if settings.auxiliary and len(self.network.modalities) > 1:
-            for modality, scores in answers.auxiliary.items():
-                has = answers.present[modality].to(loss)
-                own = (cost(scores, batch.targets, batch.weights) * has).sum()
+            for says in answers.auxiliary.values():
+                has = says.mask[:, 0].to(loss)
+                own = (cost(says, batch.targets, batch.weights) * has).sum()
                 loss = loss + settings.auxiliary * own / has.sum().clamp(min=1.0)
         if settings.l1:
             loss = loss + settings.l1 * optimise.l1(self.network)
@@ -160,7 +168,7 @@ class _Fit:
                 f"train.learning_rate={self.job.settings.learning_rate:g}, or set train.clip=1"
             )
         valid = self.job.valid
-        found = mixture.scores(task, self.job.labels, valid.examples, scores, valid.mixture)
+        found = mixture.scores(task, self.job.codec.labels, valid.examples, scores, valid.mixture)
         score = float(np.mean(list(found.values())))
         row = {"epoch": state.epoch + 1, "train_loss": train_loss, "valid_loss": valid_loss}
         row |= {"score": score, "seconds": seconds, "loader_share": loader_share}
@@ -193,15 +201,29 @@ class _Fit:
         """Every process scores all of it: it is small, and then none has to wait for another."""
         valid = self.job.valid
         self.network.eval()
-        scores = np.zeros((len(valid.examples), len(self.network.bias)))
+        judged: dict[int, NDArray[Any]] = {}
         total = 0.0
         with torch.inference_mode():
             for rows, made in zip(valid.rows(0), valid.batches(0), strict=True):
                 batch = self._here(made)
-                answer = self.network(batch.inputs).answer
+                answer = self.network(batch.inputs, None, batch.targets).answer
                 total += float(self.job.loss(answer, batch.targets, batch.weights).sum())
-                scores[rows] = answer.float().cpu().numpy()
+                judged |= zip(rows.tolist(), self._judged(rows, batch, answer), strict=True)
+        scores = np.stack([judged[row] for row in range(len(judged))])
         return scores, total / len(valid.examples)
+
+    def _judged(
+        self, rows: NDArray[np.int64], batch: Batch, answer: Seq[Tensor]
+    ) -> list[NDArray[Any]]:
+        """What the score needs of each row: (C,) raw scores, or what is counted of a text."""
+        job = self.job
+        if (says := SAYS.get(job.task.head)) is None:
+            return list(answer.x[:, 0].float().cpu().numpy().astype(np.float64))
+        texts = says(self.network, batch, job.codec, job.decode)
+        return [
+            job.task.judge(job.valid.examples.texts[row], text)
+            for row, text in zip(rows.tolist(), texts, strict=True)
+        ]
 
     def _here(self, batch: Batch) -> Batch:
         """The batch on this process's device."""
@@ -209,7 +231,8 @@ class _Fit:
         move: Callable[[Tensor], Tensor] = lambda t: t.to(device, non_blocking=True)  # noqa: E731
         inputs = {m: type(s)(move(s.x), move(s.mask)) for m, s in batch.inputs.items()}
         keep = {m: move(k) for m, k in batch.keep.items()}
-        return Batch(inputs, move(batch.targets), move(batch.weights), keep)
+        targets = Seq(*map(move, batch.targets))
+        return Batch(inputs, targets, move(batch.weights), keep)
 
     def save(self) -> None:
         self.saved = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,21 @@ from moodal.errors import ConfigError, DataError
 from moodal.model import build
 from moodal.model.build import Measured
 from moodal.model.model import Network
-from moodal.preprocess import batch, vectors, vocabulary
-from moodal.preprocess.batch import Settings
+from moodal.preprocess import batch, symbols, vectors, vocabulary
+from moodal.preprocess.audio import n_frames
+from moodal.preprocess.batch import Lexicon, Settings
 from moodal.preprocess.cache import default_folder
+from moodal.preprocess.symbols import Symbols
+from moodal.preprocess.vocabulary import Vocabulary
+from moodal.runtime import ctc
 from moodal.runtime.predict import Model
 from moodal.tasks import TASKS
 from moodal.training import checkpoint, examples, loop, mixture, objectives
 from moodal.training import start as starting
-from moodal.training.examples import Decoder, Examples, Parts, Survey
+from moodal.training.examples import Codec, Decoder, Examples, Parts, Survey
 from moodal.training.finish import Origin, finish
 from moodal.training.loader import Loader
+from moodal.types import Record, Rejection
 
 Array = NDArray[Any]
 
@@ -65,9 +70,10 @@ def train(
     settings = run.model_dump(mode="json")
     identity = {"settings": settings, "data": hashes, "parents": lineage}
     with Workplace(out, identity, resume=resume) as place:
-        parts = _read(file, valid, run, starting.pieces(parents))
+        parts = _read(file, valid, run, starting.lexicon(parents))
         torch.manual_seed(run.train.seed)
         network = build.network(run, parts.settings, _measure(parts, run))
+        parts = _that_fit(parts, network)
         if parents:
             starting.take_over(network, parts, parents)
         job = _job(parts, network, run, place)
@@ -110,27 +116,28 @@ def _hashes(file: Path, valid: Path) -> dict[str, str]:
     return {"train": manifest.fingerprint(file), "valid": manifest.fingerprint(valid)}
 
 
-def _read(file: Path, valid: Path, run: Run, pieces: tuple[str, ...]) -> Parts:
+def _read(file: Path, valid: Path, run: Run, known: Lexicon | None) -> Parts:
     """Two passes over the training manifest (what is in it; its rows), one over validation."""
     task, survey = TASKS[run.task], Survey()
-    texts = survey.watch(manifest.read(file, run.columns), run.modalities)
+    texts = survey.watch(_records(file, run), run.modalities)
     first = next(texts, None)
-    known = None
+    lexicon = None
     if first is not None:
-        known = vocabulary.fit(chain([first], texts), run.text, known=pieces)
+        lexicon = _lexicon(chain([first], texts), survey, run, known)
+    spelling = lexicon if isinstance(lexicon, Symbols) else None
     try:
-        labels = task.fit_codec(survey.targets)
+        labels = task.fit_codec(survey.targets, spelling.pieces if spelling else ())
     except DataError as error:
         raise DataError(f"{file.name}: {error}") from error
+    codec = Codec(task, labels, spelling)
     settings = survey.settings(run, file.name)
-    inputs = batch.build(settings, known)
+    inputs = batch.build(settings, lexicon)
     decoder = Decoder(inputs, settings, run.cache or default_folder())
     try:
         train_part, valid_part = (
             examples.build(
-                manifest.read(path, run.columns),
-                task=task,
-                labels=labels,
+                _records(path, run),
+                codec=codec,
                 decoder=decoder,
                 name=path.name,
                 training=path is file,
@@ -139,10 +146,30 @@ def _read(file: Path, valid: Path, run: Run, pieces: tuple[str, ...]) -> Parts:
         )
     finally:
         decoder.close()
+    if run.train.denoise:
+        valid_part = examples.denoised(valid_part, codec)
     _check_usable(train_part, settings, file.name)
-    if "tokens" not in settings.kinds.values():
-        known = None
-    return Parts(task, labels, settings, known, inputs, train_part, valid_part, survey)
+    if not {"tokens", "symbols"} & set(settings.kinds.values()):
+        lexicon = None
+    return Parts(codec, settings, lexicon, inputs, train_part, valid_part, survey)
+
+
+def _records(path: Path, run: Run) -> Iterator[Record | Rejection]:
+    """The rows of a manifest; where a text's hidden part is the target, the text stands for it."""
+    for record in manifest.read(path, run.columns):
+        if run.train.denoise and isinstance(record, Record) and isinstance(record.text, str):
+            yield dataclasses.replace(record, target=record.text)
+        else:
+            yield record
+
+
+def _lexicon(texts: Iterator[str], survey: Survey, run: Run, known: Lexicon | None) -> Lexicon:
+    """What the texts are made of; of a text that is answered with a text, its targets too."""
+    if "symbols" not in TASKS[run.task].kinds.values():
+        pieces = known.pieces if isinstance(known, Vocabulary) else ()
+        return vocabulary.fit(texts, run.text, known=pieces)
+    found = symbols.fit(chain(texts, survey.targets), size=run.text.symbols)
+    return known if isinstance(known, Symbols) else found
 
 
 def _check_usable(part: Examples, settings: Settings, name: str) -> None:
@@ -157,11 +184,57 @@ def _check_usable(part: Examples, settings: Settings, name: str) -> None:
             f"{name}: no readable row has {', '.join(missing)} ({len(part.rejected)} rows were "
             f"rejected){reason}. Mend the files, or leave out the column"
         )
-    if len(part.labelled) == 0 or np.ptp(part.labelled) == 0:
+    if not any(map(len, part.spelled)) and (len(part.labelled) == 0 or np.ptp(part.labelled) == 0):
         raise DataError(
             f"{name}: all {len(part)} readable rows have the same label ({len(part.rejected)} rows "
             "were rejected); a model needs at least two: mend the rejected rows, or add others"
         )
+
+
+def _that_fit(parts: Parts, network: Network) -> Parts:
+    """Without the rows whose text is longer than the frames of their sound, since no path says it,
+    and those whose sound is cut by the window.
+
+    Raises: DataError when none is left.
+    """
+    if parts.task.head != "frames":
+        return parts
+    stride, window = network.stride("audio"), parts.settings.windows["audio"]
+
+    def fits(part: Examples, name: str) -> Examples:
+        kept, rejected = [], []
+        for row, (samples, text) in enumerate(zip(part.arrays["audio"], part.spelled, strict=True)):
+            assert samples is not None, "sound is all it reads"
+            reason = _misfit(n_frames(samples, parts.settings.audio), text, stride, window)
+            if reason:
+                rejected.append(Rejection(*part.sources[row], "label", reason))
+            else:
+                kept.append(row)
+        if not kept:
+            raise DataError(f"{name}: no row can be used; the first: {rejected[0].reason}")
+        return part.only(kept, rejected)
+
+    train_part, valid_part = (
+        fits(parts.train, "training rows"),
+        fits(parts.valid, "validation rows"),
+    )
+    return dataclasses.replace(parts, train=train_part, valid=valid_part)
+
+
+def _misfit(n_frames: int, text: Array, stride: int, window: int) -> str:
+    """Why a recording cannot teach its text; "" if it can."""
+    if n_frames > window:
+        return (
+            f"the recording has {n_frames} frames, training reads {window} at most; cut it, or "
+            "raise audio.max_seconds"
+        )
+    n_answers, needed = -(-n_frames // stride), ctc.frames_needed(text.tolist())
+    if needed > n_answers:
+        return (
+            f"the text needs {needed} frames, its recording has {n_answers} after the encoder's "
+            "stride; correct the text, or lower audio.hop_ms"
+        )
+    return ""
 
 
 def _measure(parts: Parts, run: Run) -> Measured:
@@ -188,6 +261,8 @@ def _piece_weights(parts: Parts) -> Array | None:
 
     Source: Spärck Jones (1972), smoothed as if one more text held every piece.
     """
+    if isinstance(parts.lexicon, Symbols):
+        return np.ones(len(parts.lexicon))
     if parts.vocabulary is None:
         return None
     texts = [pieces for pieces in parts.train.arrays["text"] if pieces is not None]
@@ -242,15 +317,17 @@ def _job(parts: Parts, network: Network, run: Run, place: Workplace) -> loop.Job
         training=True,
         modality_dropout=settings.modality_dropout if len(network.modalities) > 1 else 0.0,
         mixture=sets,
+        windows=parts.settings.windows,
+        hides=parts.labels if settings.denoise else (),
     )
     return loop.Job(
         network=network,
         loss=objectives.build(run.task, settings.loss, cost),
-        task=parts.task,
-        labels=parts.labels,
+        codec=parts.codec,
         train=train,
-        valid=dataclasses.replace(train, examples=parts.valid, seed=0, training=False),
+        valid=dataclasses.replace(train, examples=parts.valid, seed=0, training=False, hides=()),
         settings=settings,
+        decode=run.decode,
         folder=place.folder,
         identity=place.identity,
     )

@@ -18,7 +18,7 @@ from torch import Tensor
 from moodal import bundle
 from moodal.errors import ConfigError
 from moodal.model.model import Network
-from moodal.preprocess import vocabulary
+from moodal.preprocess.batch import Lexicon
 from moodal.preprocess.vocabulary import Vocabulary
 from moodal.training.examples import Parts
 from moodal.types import Modality
@@ -35,22 +35,24 @@ class Parent:
 
     info: bundle.Info
     weights: dict[str, Tensor]
-    vocabulary: Vocabulary | None
+    lexicon: Lexicon | None
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        return self.lexicon if isinstance(self.lexicon, Vocabulary) else None
 
 
 def read(folders: Sequence[Path]) -> tuple[Parent, ...]:
     """Raises: ModelError for what is no model; ConfigError when two of them read text."""
     parents = tuple(map(_read, folders))
-    if sum(parent.vocabulary is not None for parent in parents) > 1:
+    if sum(parent.lexicon is not None for parent in parents) > 1:
         raise ConfigError("two of the models to start from read text; one vocabulary can be kept")
     return parents
 
 
 def _read(folder: Path) -> Parent:
     info = bundle.load(folder)
-    words = None
-    if bundle.VOCABULARY in info.files:
-        words = vocabulary.parse(bundle.read(folder, info, bundle.VOCABULARY), info.text)
+    words = bundle.lexicon(folder, info)
     weights = _unpacked(tensors_of(bundle.read(folder, info, bundle.WEIGHTS)))
     return Parent(info, weights, words)
 
@@ -65,9 +67,9 @@ def _unpacked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
-def pieces(parents: Sequence[Parent]) -> tuple[str, ...]:
-    """The pieces of text that are known beforehand."""
-    return next((p.vocabulary.pieces for p in parents if p.vocabulary is not None), ())
+def lexicon(parents: Sequence[Parent]) -> Lexicon | None:
+    """What texts are made of, as far as it is known beforehand."""
+    return next((p.lexicon for p in parents if p.lexicon is not None), None)
 
 
 def take_over(network: Network, parts: Parts, parents: Sequence[Parent]) -> None:
@@ -79,8 +81,9 @@ def take_over(network: Network, parts: Parts, parents: Sequence[Parent]) -> None
     Raises: ConfigError when an encoder was made with other settings.
     """
     own = network.state_dict()
-    for answer in network.answer.alone.parameters():
-        torch.nn.init.zeros_(answer)  # a label that is new to all parents begins with no opinion
+    for name, answer in network.answer.named_parameters():
+        if name.startswith("alone."):  # a label new to all parents begins with no opinion
+            torch.nn.init.zeros_(answer)
     for parent in reversed(parents):
         for name, value in parent.weights.items():
             if name in own and _is_shared(name, network, parts, parent):
@@ -91,7 +94,7 @@ def _is_shared(name: str, network: Network, parts: Parts, parent: Parent) -> boo
     for modality in network.modalities:
         if name.startswith((f"encoders.{modality}.", f"answer.alone.{modality}.")):
             return parent.info.kinds.get(modality) == parts.settings.kinds[modality]
-    together = name.startswith(("answer.fusion.", "answer.head."))
+    together = name.startswith(("answer.fusion.", "answer.head.", "answer.decoder."))
     return together and parent.info.kinds == parts.settings.kinds
 
 
