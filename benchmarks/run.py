@@ -37,6 +37,10 @@ MODEL = (
 )
 
 
+SYMBOLS = 30
+"""Of the summaries that are timed."""
+
+
 def show(what: str, figure: str, target: str = "") -> None:
     print(f"{what:<62}{figure:>16}  {target}", flush=True)
 
@@ -137,6 +141,33 @@ def training(data: Path, out: Path, threads: int) -> None:
     )
 
 
+def texts(data: Path, folder: Path) -> None:
+    """Answers that are texts, at the defaults' size. What is said is of no worth after one epoch;
+    what it costs to say is that of any model of the size."""
+    settings = ["train.epochs=1", f"decode.min_length={SYMBOLS}", f"decode.max_length={SYMBOLS}"]
+    parts = {"valid": data / "dev.csv"}
+    gist = api.train(
+        data / "train.csv",
+        **parts,
+        out=folder / "gist",
+        settings=["task=summarise", "modalities=[text]", *settings],
+    )
+    with (data / "test.csv").open(encoding="utf-8", newline="") as file:
+        rows = [{"text": 8 * row["text"]} for row in csv.DictReader(file) if row["text"]]
+    for n in (1, 16):
+        ms = p50_ms(lambda n=n: list(gist.predict_many(rows[:n], batch_size=n)), times=20)
+        show(
+            f"summary of {SYMBOLS} symbols, beam 4, {n} record(s) at once",
+            f"{1000 * n * SYMBOLS / ms:.0f} symbols/s",
+        )
+    ears = api.train(
+        data / "train.csv", **parts, out=folder / "ears", settings=["task=transcribe", settings[0]]
+    )
+    soundfile.write(folder / "minute.wav", np.tile(preprocess._speech_like(), 20), 16_000)
+    ms = p50_ms(lambda: ears.predict(audio=folder / "minute.wav"), times=5)
+    show("transcription, of the recording's own time", f"{ms / 60_000:.4f}", "at most 0.05")
+
+
 def million(model: Path, folder: Path) -> None:
     """Peak memory over growing manifests of short texts."""
     moodal = str(Path(PYTHON).with_name("moodal"))
@@ -195,6 +226,7 @@ def main() -> None:
         start_up()
         latency(folder)
         frames()
+        texts(data, folder)
         training(data, folder / "again", 1)
         training(data, folder / "twice", 2)
         million(model, folder)

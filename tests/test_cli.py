@@ -156,6 +156,8 @@ PREDICTION = {
     "value",
     "abstain",
     "reason",
+    "text",
+    "tokens",
     "words",
     "regions",
 }
@@ -192,11 +194,27 @@ def test_an_unsure_answer_says_so() -> None:
         "reason": "unsure",
         "probabilities": {"good": 0.4},
         "contributions": {"text": 0.1},
+        "text": None,
         "words": [],
         "regions": [],
     }
     first, *_ = cli._answer(answer).splitlines()
     assert first == "good  0.400  (abstains: not sure enough / 弃权：把握不足)"
+
+
+def test_an_answer_that_is_a_text_is_told_as_one() -> None:
+    answer = {
+        "label": None,
+        "value": None,
+        "text": "一个标题",
+        "confidence": 0.5,
+        "probabilities": {},
+        "reason": "",
+        "contributions": {"text": 0.5},
+        "words": [],
+        "regions": [],
+    }
+    assert cli._answer(answer).splitlines() == ["一个标题  0.500", "from  text +0.500"]
 
 
 def test_a_record_that_cannot_be_read_is_an_error() -> None:

@@ -29,7 +29,7 @@ from moodal.runtime.predict import Model, Outputs
 from moodal.runtime.session import Sessions
 from moodal.tasks import TASKS
 from moodal.training import examples
-from moodal.training.examples import Decoder
+from moodal.training.examples import Codec, Decoder
 from moodal.training.loader import Loader
 from moodal.types import MODALITIES, Prediction, Record, Rejection, Seq, Subset
 
@@ -160,8 +160,7 @@ def test_training_and_the_bundle_say_the_same_of_the_same_rows(
     decoder = Decoder(inputs, info.settings, tmp_path)
     read = examples.build(
         manifest.read(dev),
-        task=TASKS[info.task],
-        labels=info.labels,
+        codec=Codec(TASKS[info.task], info.labels),
         decoder=decoder,
         name="dev",
         training=False,
@@ -173,7 +172,7 @@ def test_training_and_the_bundle_say_the_same_of_the_same_rows(
     expected = np.zeros((len(read), len(info.labels)))
     with torch.inference_mode():
         for rows, made in zip(loader.rows(0), loader.batches(0), strict=True):
-            expected[rows] = network(made.inputs).answer.numpy()
+            expected[rows] = network(made.inputs).answer.x[:, 0].numpy()
     answers = [list(raw(o).values())[-1] for o in model.outputs(manifest.read(dev))]
     np.testing.assert_allclose(np.stack(answers), expected, atol=1e-4, rtol=0)
 

@@ -39,14 +39,23 @@ HEATMAP_SIDE = 1024
 TRAINING_PACKAGES = ("torch", "accelerate", "safetensors", "onnx")
 
 
-def load(path: Path | str | None = None, *, threads: int = 1) -> Model:
+def load(
+    path: Path | str | None = None,
+    *,
+    threads: int = 1,
+    transcriber: Model | Path | str | None = None,
+) -> Model:
     """A trained model from its folder; its graphs are read when first needed.
 
     path: a folder; None or "base" = the model that comes with the package. threads: how many ONNX
-    Runtime may use for one answer.
-    Raises: ModelError when the folder is no model, or a file of it has changed.
+    Runtime may use for one answer. transcriber: a model that writes speech down; its words are read
+    as the text of a record that has none.
+    Raises: ModelError when the folder is no model, or a file of it has changed, or the transcriber
+        writes no speech down; ConfigError when there is one and the model reads no words.
     """
-    return Model(bundle.find(path), threads=threads)
+    if transcriber is not None and not isinstance(transcriber, Model):
+        transcriber = Model(bundle.find(transcriber), threads=threads)
+    return Model(bundle.find(path), threads=threads, transcriber=transcriber)
 
 
 def train(

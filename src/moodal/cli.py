@@ -236,6 +236,12 @@ def evaluate(
 @click.option("--out", type=_PATH, help="File of answers, one JSON object a line.")
 @click.option("--explain", is_flag=True, help="Say what moved each answer of FILE: words, regions.")
 @click.option(
+    "--transcriber",
+    type=_PATH,
+    metavar="MODEL",
+    help="Model that writes speech down: its words are read where a record has none.",
+)
+@click.option(
     "--heatmap", type=_PATH, help="PNG or JPEG to write: --image, with what mattered laid over it."
 )
 @_columns_option
@@ -249,6 +255,7 @@ def predict(
     out: Path | None,
     explain: bool,
     heatmap: Path | None,
+    transcriber: Path | None,
     renames: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -263,12 +270,14 @@ def predict(
     from moodal import api
 
     if file is None:
-        answer = api.load(model).predict(text=text, image=image, audio=audio, explain=True)
+        asked = api.load(model, transcriber=transcriber)
+        answer = asked.predict(text=text, image=image, audio=audio, explain=True)
         if heatmap and image:
             api.heatmap(image, answer, out=heatmap)
         click.echo(_json(answer.to_dict()) if as_json else _answer(answer.to_dict()))
         return
-    counts = api.predict_file(file, model=model, out=out, explain=explain, renames=_pairs(renames))
+    loaded = api.load(model, transcriber=transcriber)
+    counts = api.predict_file(file, model=loaded, out=out, explain=explain, renames=_pairs(renames))
     click.echo(_json(counts) if as_json else _flat(counts), err=out is None)
 
 
@@ -343,18 +352,20 @@ _REASONS = {
 
 
 def _answer(answer: Mapping[str, Any]) -> str:
-    lines = []
-    if answer["label"] is None:
-        lines.append(f"{answer['value']:.4g}")
+    said = answer["label"] if answer["text"] is None else answer["text"]
+    if said is None:
+        lines = [f"{answer['value']:.4g}"]
     else:
         why = f"  ({_REASONS[answer['reason']]})" if answer["reason"] else ""
-        lines.append(f"{answer['label']}  {answer['confidence']:.3f}{why}")
+        lines = [f"{said}  {answer['confidence']:.3f}{why}"]
         lines += [f"  {label}  {p:.3f}" for label, p in answer["probabilities"].items()]
     shares = (f"{m} {share:+.3f}" for m, share in answer["contributions"].items())
     lines.append("from  " + ", ".join(shares))
     words = sorted(answer["words"], key=lambda w: -abs(w[1]))[:8]
     if words:
         lines.append("words " + ", ".join(f"{word} {weight:+.3f}" for word, weight in words))
+    timed = [t for t in answer["tokens"] if t["start"] is not None]
+    lines += [f"  {t['start']:6.2f} s  {t['text']}  {t['confidence']:.3f}" for t in timed]
     cells = [(w, r, c) for r, row in enumerate(answer["regions"], 1) for c, w in enumerate(row, 1)]
     if cells:
         weight, row, column = max(cells)

@@ -132,8 +132,9 @@ class Encoder(Stage):
     """One modality's encoder."""
 
     kind: str = "auto"
-    """Text: bag, cnn, gru, lstm, transformer. Image: cnn. Audio: cnn, gru, lstm, transformer.
-    Features: mlp, gru, lstm. auto = bag, cnn, cnn, mlp."""
+    """Text: bag, cnn, gru, lstm, transformer. Image: cnn. Audio: cnn, gru, lstm, transformer and,
+    for what is said, tdnn-gru and tdnn-transformer. Features: mlp, gru, lstm. auto = bag, cnn, cnn,
+    mlp."""
     width: Count = 96
     """Width inside the encoder."""
     layers: Count = 2

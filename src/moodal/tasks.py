@@ -303,9 +303,10 @@ TASKS: dict[str, Task] = {
         goal="wer",
         higher_is_better=False,
         defaults={
-            "audio_encoder": {"kind": "gru", "width": 128, "layers": 2},
+            "audio_encoder": {"kind": "tdnn-gru", "width": 128, "layers": 1, "dropout": 0.1},
             "fusion": {"width": 128},
-            "train": {"epochs": 40},
+            "head": {"dropout": 0.1},
+            "train": {"epochs": 15, "batch_size": 16, "learning_rate": 2e-3},
         },
     ),
 }

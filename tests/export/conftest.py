@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import LABELLED
 from torch import Tensor, nn
 
 from moodal import bundle, config
@@ -18,7 +17,9 @@ from moodal.model import build
 from moodal.model.build import Measured
 from moodal.model.model import Network
 from moodal.preprocess.batch import Kind, Settings
+from moodal.preprocess.symbols import END, FIRST
 from moodal.runtime.session import Sessions
+from moodal.tasks import TASKS
 from moodal.types import MODALITIES, Modality, Seq
 
 N_PIECES, F, SIDE = 40, 16, 20
@@ -35,6 +36,8 @@ def draw(kind: Kind, n_rows: int, longest: int, rng: np.random.Generator) -> Seq
     if kind == "picture":
         x: Any = rng.integers(0, 256, (n_rows, SIDE, SIDE, 3)).astype(np.uint8)
         lengths[:] = longest = SIDE
+    elif kind == "symbols":
+        x = rng.integers(FIRST, N_PIECES, (n_rows, longest, 1)).astype(np.int32)
     elif kind == "tokens":
         x = rng.integers(0, N_PIECES, (n_rows, longest, 3)).astype(np.int32)
     else:
@@ -58,6 +61,27 @@ def batch(
     return inputs
 
 
+def taught(
+    network: Network, kinds: dict[Modality, Kind], *, n_rows: int = 5, seed: int = 0
+) -> tuple[Inputs, Seq[Tensor]]:
+    """A batch and texts of symbols, of several lengths; what has one answer looks at none."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, 8, n_rows)
+    codes = rng.integers(FIRST, N_PIECES, (n_rows, lengths.max()))
+    codes[np.arange(n_rows), lengths - 1] = END
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    targets = Seq(torch.from_numpy(codes * mask), torch.from_numpy(mask))
+    return batch(network, kinds, n_rows=n_rows, seed=seed), targets
+
+
+BIASES = {
+    "summary": np.array([0.5, -1.0, 0.0]),
+    "frames": np.array([0.5, -1.0, 0.0]),
+    "decoder": np.zeros(N_PIECES),
+}
+"""head -> the bias, as wide as the answer."""
+
+
 def make(*settings: str, kinds: dict[Modality, Kind] = KINDS, scale: float = 2.0) -> Network:
     """A network whose every weight is large enough to be missed, batch statistics included."""
     torch.manual_seed(0)
@@ -65,7 +89,8 @@ def make(*settings: str, kinds: dict[Modality, Kind] = KINDS, scale: float = 2.0
     given = Settings(kinds, {}, run.text, run.image, run.audio)
     means, stds = ({m: f(F) for m in kinds} for f in (np.zeros, np.ones))
     pieces = np.ones(N_PIECES, np.float32)
-    measured = Measured(pieces, None, means, stds, np.array([0.5, -1.0, 0.0]), scale)
+    bias = BIASES[TASKS[run.task].head]
+    measured = Measured(pieces, None, means, stds, bias, scale)
     network = build.network(run, given, measured)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -77,13 +102,12 @@ def make(*settings: str, kinds: dict[Modality, Kind] = KINDS, scale: float = 2.0
     return network.eval()
 
 
-def info(network: Network, kinds: dict[Modality, Kind]) -> bundle.Info:
-    run = config.Run()
+def info(network: Network, kinds: dict[Modality, Kind], run: config.Run) -> bundle.Info:
     return bundle.Info(
         name="drawn",
         created="2026-01-01T00:00:00+00:00",
         moodal="0",
-        task=LABELLED,  # type: ignore[arg-type]
+        task=run.task,
         labels=("a", "b", "c"),
         columns=run.columns,
         kinds=kinds,
@@ -113,14 +137,21 @@ def exported(tmp_path: Path) -> Exported:
     ) -> tuple[Network, Sessions, dict[Modality, Kind]]:
         network = make(*settings, kinds=kinds, scale=scale)
         rng = np.random.default_rng(9)
-        files: dict[str, Any] = {bundle.HEAD: onnx.head(network)}
+        files: dict[str, Any] = dict(onnx.answer(network))
         for modality in (m for m in MODALITIES if m in kinds):
             example = draw(kinds[modality], 2, 6, rng)
             files[bundle.encoder_file(modality)] = onnx.encoder(network, modality, example)
-        saved = bundle.save(tmp_path / "drawn", info(network, kinds), files)
+        saved = bundle.save(
+            tmp_path / "drawn", info(network, kinds, config.load(None, settings)), files
+        )
         return network, Sessions(tmp_path / "drawn", saved), kinds
 
     return export
+
+
+@pytest.fixture
+def shown() -> Callable[..., tuple[Inputs, Seq[Tensor]]]:
+    return taught
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from moodal.types import Modality, Seq
 N_PIECES, F = 30, 16
 HOME: dict[Kind, Modality] = {
     "tokens": "text",
+    "symbols": "text",
     "picture": "image",
     "frames": "audio",
     "vectors": "text",
@@ -30,6 +31,7 @@ KINDS: dict[Modality, Kind] = {"text": "tokens", "image": "picture", "audio": "f
 SMALL = [f"{part}.width=12" for part in ("text_encoder", "image_encoder", "audio_encoder")]
 INPUTS = {
     "tokens": Seq(torch.randint(1, N_PIECES, (2, 5, 3), dtype=torch.int32), torch.ones(2, 5) > 0),
+    "symbols": Seq(torch.randint(1, N_PIECES, (2, 5, 1), dtype=torch.int32), torch.ones(2, 5) > 0),
     "picture": Seq(torch.zeros(2, 32, 32, 3, dtype=torch.uint8), torch.ones(2, 32) > 0),
     "frames": Seq(torch.randn(2, 20, F), torch.ones(2, 20) > 0),
     "vectors": Seq(torch.randn(2, 7, F), torch.ones(2, 7) > 0),
@@ -65,7 +67,7 @@ def test_every_encoder_is_built_by_its_name_and_answers(kind: Kind, name: str) -
         encoded = built.encoders[modality](INPUTS[kind])
         assert encoded.x.shape[0] == 2
         assert encoded.x.shape[2] == 8
-        assert built({modality: INPUTS[kind]}).answer.shape == (2, 3)
+        assert built({modality: INPUTS[kind]}).answer.x.shape == (2, 1, 3)
 
 
 @pytest.mark.parametrize("kind", REGISTRIES)
@@ -97,7 +99,7 @@ def test_every_fusion_and_head_are_built_by_their_names_and_answer(kind: str, he
     built = network(f"fusion.kind={kind}", f"head.kind={head}", "head.hidden=5").eval()
     inputs = {m: INPUTS[k] for m, k in KINDS.items()}
     with torch.inference_mode():
-        assert built(inputs).answer.shape == (2, 3)
+        assert built(inputs).answer.x.shape == (2, 1, 3)
 
 
 def test_the_settings_of_the_configuration_know_the_same_names() -> None:

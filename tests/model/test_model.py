@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from moodal.model.answers import Answer, Scaled
 from moodal.model.fusion import FUSIONS
 from moodal.model.fusion import Spec as FusionSpec
 from moodal.model.heads import HEADS
@@ -38,7 +39,8 @@ def build(kind: str = "gated", *, scale: float = 1.0) -> Network:
     head = HEADS["mlp"](HeadSpec(width=D, n_out=C))
     encoders = {m: Watched() for m in MODALITIES}
     bias = torch.tensor([1.0, -2.0, 0.5])
-    network = Network(encoders, fusion, head, width=D, bias=bias, scale=scale)
+    answer = Answer(fusion, head, MODALITIES, D, C)
+    network = Network(encoders, answer, width=D, bias=bias, scale=scale)
     for parameter in network.parameters():
         if parameter.ndim > 1:
             nn.init.normal_(parameter, std=0.5)
@@ -60,8 +62,12 @@ def draw(*present: tuple[Modality, ...]) -> dict[Modality, Seq[Tensor]]:
 
 def answer(network: Network, inputs: Any, keep: Any = None) -> Tensor:
     with torch.inference_mode():
-        given: Tensor = network(inputs, keep).answer
-    return given
+        given, mask = network(inputs, keep).answer  # (B, 1, C)
+    assert given.shape[1:] == (1, C)
+    assert mask.shape == given.shape[:2]
+    assert mask.all(), "each record has its one answer"
+    told: Tensor = given[:, 0]
+    return told
 
 
 @pytest.mark.parametrize("kind", FUSIONS)
@@ -106,10 +112,10 @@ def test_what_modality_dropout_hides_is_as_absent_as_what_is_not_there() -> None
     with torch.inference_mode():
         hidden, whole = network(inputs, keep), network(inputs)
     absent = {m: Seq(x, mask & keep[m][:, None]) for m, (x, mask) in inputs.items()}
-    torch.testing.assert_close(hidden.answer, answer(network, absent))
+    torch.testing.assert_close(hidden.answer.x[:, 0], answer(network, absent))
     for modality in MODALITIES:  # and yet each goes on learning alone
-        assert torch.equal(hidden.auxiliary[modality], whole.auxiliary[modality])
-        assert hidden.present[modality].all()
+        assert torch.equal(hidden.auxiliary[modality].x, whole.auxiliary[modality].x)
+        assert hidden.auxiliary[modality].mask.all()
 
 
 def test_the_answer_is_scaled_and_then_moved() -> None:
@@ -136,8 +142,8 @@ def test_each_modality_alone_is_a_linear_answer_from_its_positions() -> None:
     n = mask.sum(1, keepdim=True)
     summed = (2 * x * mask[..., None]).sum(1) / n.sqrt()
     by_hand = summed @ network.answer.alone["text"].weight.T + network.bias  # type: ignore[operator]
-    torch.testing.assert_close(given.auxiliary["text"], by_hand)
-    assert given.present["image"].tolist() == [False, True]
+    torch.testing.assert_close(given.auxiliary["text"].x, by_hand.unsqueeze(1))
+    assert given.auxiliary["image"].mask.tolist() == [[False], [True]]
     assert set(given.auxiliary) == {"text", "image"}
 
 
@@ -147,11 +153,12 @@ def test_the_graph_of_fusion_and_head_says_what_the_network_says(kind: str) -> N
     with torch.inference_mode():
         encoded = network.encode(inputs)
         flat = [part for m in network.modalities for part in encoded[m]]
-        torch.testing.assert_close(network.graph()(*flat), answer(network, inputs))
+        graph = Scaled(network.answer, network.bias, network.scale)
+        torch.testing.assert_close(graph(*flat), answer(network, inputs))
 
 
 def test_gradients_reach_every_part_from_a_mixed_batch() -> None:
     network = build().train()
-    network(draw(*SUBSETS)).answer.square().sum().backward()
+    network(draw(*SUBSETS)).answer.x.square().sum().backward()
     lost = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     assert lost == []

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from moodal.config import Audio as AudioSettings
-from moodal.config import Image, Run, Text, Train
+from moodal.config import Decode, Image, Run, Text, Train
 from moodal.model import build
 from moodal.preprocess import batch
 from moodal.preprocess.batch import Settings
 from moodal.tasks import TASKS
 from moodal.training import objectives
-from moodal.training.examples import Examples
+from moodal.training.examples import Codec, Examples
 from moodal.training.loader import Loader
 from moodal.training.loop import Job
 
@@ -47,7 +47,7 @@ def examples(n: int, *, seed: int, labelled: bool) -> Examples:
             column.append(vector)
         if rng.random() < 0.3:
             arrays[str(rng.choice(["text", "audio"]))][-1] = None
-    return Examples(codes, arrays, (), 0)
+    return Examples(codes, arrays, spelled=[np.zeros(0, np.int64)] * n)
 
 
 @pytest.fixture
@@ -73,13 +73,13 @@ def make_job(tmp_path: Path) -> MakeJob:
         return Job(
             network=network,
             loss=objectives.build(task, settings.loss, cost),
-            task=TASKS[task],
-            labels=labels,
+            codec=Codec(TASKS[task], labels),
             train=Loader(
                 train, inputs, 8, settings.seed, **to, training=True, modality_dropout=dropout
             ),
             valid=Loader(valid, inputs, 8, 0, **to, training=False),
             settings=settings,
+            decode=Decode(),
             folder=folder or tmp_path / "model.training",
             identity={"settings": settings.model_dump(mode="json")},
         )

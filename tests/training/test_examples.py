@@ -16,7 +16,7 @@ from moodal.errors import DataError
 from moodal.preprocess import batch, vocabulary
 from moodal.tasks import TASKS
 from moodal.training import examples
-from moodal.training.examples import Decoder, Examples, Survey
+from moodal.training.examples import Codec, Decoder, Examples, Survey
 from moodal.types import Record, Rejection
 
 VECTOR = np.ones(3, np.float32)
@@ -67,10 +67,13 @@ def build(
     known = vocabulary.fit(survey.watch(records), config.Text(min_count=1))
     settings = survey.settings(Run(image=config.Image(size=16)), "a.csv")
     decoder = Decoder(batch.build(settings, known), settings, folder)
-    task = TASKS[LABELLED]
     try:
         found = examples.build(
-            records, task=task, labels=labels, decoder=decoder, name="a.csv", training=training
+            records,
+            codec=Codec(TASKS[LABELLED], labels),
+            decoder=decoder,
+            name="a.csv",
+            training=training,
         )
     finally:
         decoder.close()
@@ -112,8 +115,7 @@ def test_without_labels_the_column_is_asked_for(tmp_path: Path) -> None:
     labelled = Record("1", text="fine", target="good")
     _, decoder = build(tmp_path, [labelled])
     options = {
-        "task": TASKS[LABELLED],
-        "labels": ("good",),
+        "codec": Codec(TASKS[LABELLED], ("good",)),
         "decoder": decoder,
         "name": "b.csv",
         "training": True,

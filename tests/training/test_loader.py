@@ -43,6 +43,11 @@ TO_A_NUMBER: dict[str, Any] = {"task": TASKS[NUMBERED], "weights": np.ones(1)}
 MakeLoader = Callable[..., Loader]
 
 
+def labelled(codes: Array, arrays: dict[Any, list[Array | None]]) -> Examples:
+    """Rows whose answers are numbers: nothing is spelled."""
+    return Examples(codes, arrays, spelled=[np.zeros(0, np.int64)] * len(codes))
+
+
 @pytest.fixture
 def loader() -> MakeLoader:
     def make(n: int = 50, *, given: Input = SHAKEN, longest: int = 9, **options: Any) -> Loader:
@@ -57,13 +62,13 @@ def loader() -> MakeLoader:
                 )
         codes = np.arange(n, dtype=np.float64)
         settings = {"batch_size": 8, "seed": 3, "training": True} | TO_A_NUMBER | options
-        return Loader(Examples(codes, arrays), dict.fromkeys(MODALITIES, given), **settings)
+        return Loader(labelled(codes, arrays), dict.fromkeys(MODALITIES, given), **settings)
 
     return make
 
 
 def same(left: Batch, right: Batch) -> bool:
-    pairs = [(left.targets, right.targets)]
+    pairs = list(zip(left.targets, right.targets, strict=True))
     pairs += [
         pair for m in left.inputs for pair in zip(left.inputs[m], right.inputs[m], strict=True)
     ]
@@ -76,7 +81,7 @@ def same(left: Batch, right: Batch) -> bool:
 
 
 def codes(batches: list[Batch]) -> list[float]:
-    return torch.cat([b.targets[:, 0] for b in batches]).tolist()
+    return torch.cat([b.targets.x[:, 0, 0] for b in batches]).tolist()
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -88,7 +93,7 @@ def test_an_epoch_holds_every_row_once_in_as_many_batches_as_it_says(
     batches = list(made.batches(0))
     assert sorted(codes(batches)) == list(range(n))
     assert len(batches) == len(made)
-    assert sorted(len(b.targets) for b in batches)[1:] == [8] * (len(batches) - 1)
+    assert sorted(len(b.targets.x) for b in batches)[1:] == [8] * (len(batches) - 1)
 
 
 def test_batches_are_the_same_when_begun_in_the_middle(loader: MakeLoader) -> None:
@@ -136,7 +141,7 @@ def test_one_modality_is_hardly_padded_at_all(loader: MakeLoader) -> None:
     column: list[Array | None] = [
         np.ones((int(rng.integers(1, 101)), 2), np.float32) for _ in range(400)
     ]
-    examples = Examples(np.zeros(400), {"text": column}, (), 0)
+    examples = labelled(np.zeros(400), {"text": column})
     made = Loader(examples, {"text": STILL}, 8, 0, training=True, **TO_A_NUMBER)
     masks = [b.inputs["text"].mask for b in made.batches(0)]
     share = sum(float((~m).sum()) for m in masks) / sum(m.numel() for m in masks)
@@ -179,7 +184,7 @@ def test_augmentation_depends_on_seed_epoch_and_row_alone(loader: MakeLoader) ->
 
 def test_equal_rows_are_augmented_each_in_its_own_way() -> None:
     column: list[Array | None] = [np.ones((3, 2), np.float32)] * 6
-    examples = Examples(np.zeros(6), {"text": column, "audio": column}, (), 0)
+    examples = labelled(np.zeros(6), {"text": column, "audio": column})
     shaken_alone = Input("vectors", STILL.decode, shaken, STILL.finish, STILL.augment)
     inputs: Any = {"text": shaken_alone, "audio": shaken_alone}
     batch = Loader(examples, inputs, 6, 0, training=True, **TO_A_NUMBER).make(range(6), 0)
@@ -207,7 +212,7 @@ def test_an_error_while_a_batch_is_made_reaches_the_caller() -> None:
     def broken(array: Array) -> Array:
         raise ValueError("cannot be finished")
 
-    examples = Examples(np.zeros(3), {"text": [np.ones((1, 2), np.float32)] * 3}, (), 0)
+    examples = labelled(np.zeros(3), {"text": [np.ones((1, 2), np.float32)] * 3})
     given = Input("vectors", STILL.decode, STILL.augment, broken, STILL.augment)
     with pytest.raises(ValueError, match="cannot be finished"):
         list(Loader(examples, {"text": given}, 2, 0, training=True, **TO_A_NUMBER).batches(0))

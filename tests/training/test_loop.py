@@ -197,7 +197,7 @@ def test_after_mixed_precision_the_network_is_whole_again_and_other_runs_are_not
     fresh.load_state_dict(job.network.state_dict())
     batch = next(job.valid.batches(0))
     with torch.inference_mode():
-        half, full = job.network.eval()(batch.inputs).answer, fresh.eval()(batch.inputs).answer
+        half, full = job.network.eval()(batch.inputs).answer.x, fresh.eval()(batch.inputs).answer.x
     assert half.dtype == torch.float32
     assert torch.equal(half, full), "validated and exported as it will answer: in float32"
     loop.fit(make_job(LABELLED, precision="no"))

@@ -47,8 +47,30 @@ METRICS: dict[str, Words] = {
     "pearson": ("Pearson correlation", "皮尔逊相关系数"),
     "acc2": ("Right sign (Acc-2)", "正负号准确率 (Acc-2)"),
     "acc7": ("Right step of 7 (Acc-7)", "七级准确率 (Acc-7)"),
+    "rouge1": ("ROUGE-1", "ROUGE-1"),
+    "rouge2": ("ROUGE-2", "ROUGE-2"),
+    "rougeL": ("ROUGE-L", "ROUGE-L"),
+    "length_ratio": ("Length to the target's", "与目标的长度比"),
+    "wer": ("Word error rate", "词错误率"),
+    "cer": ("Character error rate", "字符错误率"),
+    "exact": ("All words right", "完全正确率"),
+    "confidence": ("Mean confidence", "平均置信度"),
 }
-COLUMNS = ("accuracy", "macro_f1", "weighted_f1", "calibration_error", "mae", "pearson", "acc2")
+COLUMNS = (
+    "accuracy",
+    "macro_f1",
+    "weighted_f1",
+    "calibration_error",
+    "mae",
+    "pearson",
+    "acc2",
+    "rouge1",
+    "rouge2",
+    "rougeL",
+    "wer",
+    "cer",
+    "exact",
+)
 """Scores of the tables by subset, language and group: those that the task has."""
 
 
@@ -138,6 +160,8 @@ def render(
             _shown(error, settings, mattered)
             for error, mattered in zip(report.worst, shown, strict=True)
         ],
+        best=[_shown(answer, settings, ()) for answer in report.best],
+        spoken=_is_text(report),
     )
 
 
@@ -206,11 +230,16 @@ def _interval(bounds: Sequence[float] | None) -> str:
     return "" if bounds is None else f"[{bounds[0]:.3f}, {bounds[1]:.3f}]"
 
 
+def _is_text(report: Report) -> bool:
+    """Whether the answers are texts."""
+    return TASKS[report.task].head != "summary"
+
+
 def _facts(report: Report, info: Mapping[str, str]) -> list[tuple[Words, str]]:
     facts = [
         (("Model", "模型"), report.model),
         (("Data", "数据"), report.name),
-        (("Labels", "标签"), ", ".join(report.labels)),
+        (("Labels", "标签"), "" if _is_text(report) else ", ".join(report.labels)),
         *(((name, name), value) for name, value in info.items()),
         (("Rows scored", "已评估样本"), f"{report.scores['n']:,}"),
         (("Rows rejected", "被拒绝的行"), f"{report.n_rejected:,}"),

@@ -37,6 +37,7 @@ from moodal.model.stems import (
     Spectrum,
     Standardise,
     Statistics,
+    TimeConvolution,
     Tokens,
 )
 from moodal.types import Seq
@@ -249,6 +250,21 @@ def _sound(
     )
 
 
+def _speech(body: Body, mean: Figures, std: Figures, spec: Spec) -> nn.Sequential:
+    """Seq(x (B, S, F) log-mel or MFCC, mask) -> Seq (B, S/4, D), for what is said rather than how:
+    two convolutions over time, which see every band, before the body."""
+    delay = partial(
+        TimeConvolution, stride=2, kernel_size=spec.kernel_size + 2, activation=spec.activation
+    )
+    return nn.Sequential(
+        Standardise(mean, std),
+        delay(len(mean), spec.width),
+        delay(spec.width, spec.width),
+        body(spec),
+        Project(spec.width, spec.out, dropout=spec.dropout),
+    )
+
+
 def _vectors(body: Body, mean: Figures, std: Figures, spec: Spec) -> nn.Sequential:
     """Seq(x (B, S, D_in) precomputed features, mask) -> Seq (B, S, D)."""
     return nn.Sequential(
@@ -286,6 +302,8 @@ AUDIO: dict[str, Callable[[Figures, Figures, Spec], nn.Sequential]] = {
     "gru": partial(_sound, _shallow, _gru),
     "lstm": partial(_sound, _shallow, _lstm),
     "transformer": partial(_sound, _shallow, _transformer),
+    "tdnn-gru": partial(_speech, _gru),
+    "tdnn-transformer": partial(_speech, _transformer),
 }
 """kind -> (mean (F,), std (F,), spec) -> encoder."""
 

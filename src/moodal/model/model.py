@@ -13,6 +13,7 @@ from moodal.errors import ConfigError
 from moodal.model.answers import Answer, Frames, Text
 from moodal.model.fusion import ordered
 from moodal.model.layers import Stage
+from moodal.model.stems import TimeConvolution
 from moodal.types import Modality, Seq, Subset
 
 
@@ -105,8 +106,12 @@ class Network(nn.Module):
 
     def stride(self, modality: Modality) -> int:
         """Positions of the input that one of the encoding stands for."""
-        stages = (m for m in self.encoders[modality].modules() if isinstance(m, Stage))
-        return math.prod(stage.stride for stage in stages)
+        strides = (
+            part.stride
+            for part in self.encoders[modality].modules()
+            if isinstance(part, Stage | TimeConvolution)
+        )
+        return math.prod(strides)
 
     def _scaled(self, told: Seq[Tensor]) -> Seq[Tensor]:
         return Seq(told.x * self.scale + self.bias, told.mask)

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from moodal.model.layers import hide, masked_mean
+from moodal.model.layers import ACTIVATIONS, hide, masked_mean
 from moodal.preprocess.image import MEAN, STD
 from moodal.types import Seq
 
@@ -124,6 +125,29 @@ class Spectrum(nn.Module):
 
     def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
         return Seq(source.x.unsqueeze(1), source.mask)
+
+
+class TimeConvolution(nn.Module):
+    """Filters over neighbouring frames, all bands at once, that stride: (B, S, n_in) -> (B, S',
+    n_out); layer-normalised and activated.
+
+    Source: Waibel et al., Phoneme Recognition Using Time-Delay Neural Networks (1989), section II.
+    """
+
+    def __init__(
+        self, n_in: int, n_out: int, *, stride: int, kernel_size: int, activation: str
+    ) -> None:
+        super().__init__()
+        self.stride = stride
+        self.borders = ((kernel_size - 1) // 2, kernel_size // 2)
+        self.convolution = nn.Conv1d(n_in, n_out, kernel_size, stride=stride)
+        self.norm = nn.LayerNorm(n_out)
+        self.activation = ACTIVATIONS[activation]()
+
+    def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
+        x, mask = hide(source)
+        found = self.convolution(F.pad(x.transpose(1, 2), self.borders)).transpose(1, 2)
+        return hide(Seq(self.activation(self.norm(found)), mask[:, :: self.stride]))
 
 
 # Planes to positions

@@ -76,7 +76,9 @@ def path(log_probabilities: Floats, symbols: Sequence[int]) -> Path:
     """A text with its probability, its frames and its confidence.
 
     A symbol is as probable as the surest of its frames says: CTC answers with one sharp frame a
-    symbol, and its neighbours, where blank takes over, say when it ended and not what it was.
+    symbol, and its neighbours, where blank takes over, say when it ended and not what it was. On
+    strings of digits (benchmarks/digits.py) that was nearer to how often words are right than the
+    mean over its frames or the first of them, and told right words from wrong ones better.
 
     Raises: RecordError as align.
     """

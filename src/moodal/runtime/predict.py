@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from moodal import bundle
 from moodal.data.manifest import features_of
@@ -210,7 +211,8 @@ class Model:
     def _in_windows(self, modality: Modality, item: Array, window: int, stride: int) -> Array:
         """(S, ...) -> (S', D): windows that overlap, of each what is not near its cut ends."""
         parts = []
-        for cut in windows(len(item), window, stride):
+        cuts = windows(len(item), window, stride)
+        for cut in tqdm(cuts, "reading", unit=" windows", delay=2, leave=False, disable=None):
             x, _ = self._sessions.encode(modality, batch.pad([item[cut.start : cut.stop]]))
             first = (cut.first - cut.start) // stride
             parts.append(x[0, first : first + -(-(cut.last - cut.first) // stride)])
