@@ -195,6 +195,7 @@ def test_an_unsure_answer_says_so() -> None:
         "probabilities": {"good": 0.4},
         "contributions": {"text": 0.1},
         "text": None,
+        "tokens": [],
         "words": [],
         "regions": [],
     }
@@ -211,6 +212,7 @@ def test_an_answer_that_is_a_text_is_told_as_one() -> None:
         "probabilities": {},
         "reason": "",
         "contributions": {"text": 0.5},
+        "tokens": [],
         "words": [],
         "regions": [],
     }

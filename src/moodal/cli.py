@@ -276,8 +276,9 @@ def predict(
             api.heatmap(image, answer, out=heatmap)
         click.echo(_json(answer.to_dict()) if as_json else _answer(answer.to_dict()))
         return
+    named = _pairs(renames)
     loaded = api.load(model, transcriber=transcriber)
-    counts = api.predict_file(file, model=loaded, out=out, explain=explain, renames=_pairs(renames))
+    counts = api.predict_file(file, model=loaded, out=out, explain=explain, renames=named)
     click.echo(_json(counts) if as_json else _flat(counts), err=out is None)
 
 

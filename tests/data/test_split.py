@@ -181,11 +181,12 @@ def test_numbers_and_texts_are_drawn_at_random(n_rows: int, tmp_path: Path) -> N
 
 
 def test_the_one_row_of_a_label_is_learned_from(tmp_path: Path) -> None:
-    rows = [(f"t{i}", "ab"[i % 2], "") for i in range(100)] + [("only", "c", "")]
-    file = _write(tmp_path, rows)
-    for seed in range(10):
-        train, _ = _both(hold_out(file, tmp_path / "out", seed=seed), Columns())
-        assert "only" in {r.text for r in train}
+    rows = [(f"t{i}", "ab"[i % 2], "") for i in range(200)]
+    only = {f"only {i}" for i in range(40)}
+    file = _write(tmp_path, rows + [(text, f"label {text}", "") for text in sorted(only)])
+    train, valid = _both(hold_out(file, tmp_path / "out"), Columns())
+    assert only <= {r.text for r in train}
+    assert len(valid) == 20
 
 
 def test_equal_texts_are_not_held_out_apart(tmp_path: Path) -> None:

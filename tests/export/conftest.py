@@ -76,10 +76,10 @@ def taught(
 
 BIASES = {
     "summary": np.array([0.5, -1.0, 0.0]),
-    "frames": np.array([0.5, -1.0, 0.0]),
+    "frames": np.zeros(3),
     "decoder": np.zeros(N_PIECES),
 }
-"""head -> the bias, as wide as the answer."""
+"""head -> the bias, as wide as the answer; a text starts without one (Task.start)."""
 
 
 def make(*settings: str, kinds: dict[Modality, Kind] = KINDS, scale: float = 2.0) -> Network:

@@ -91,7 +91,7 @@ def test_an_answer_is_a_distribution_without_padding_and_start(decoder: Decoder)
 def test_what_lies_under_a_false_mask_changes_nothing(decoder: Decoder) -> None:
     (x, mask, source, summary), targets = given(6, 3, 1), answers(5, 2, 3)
     wild = x.masked_fill(~mask.unsqueeze(2), math.nan), mask, source.masked_fill(~mask, 7), summary
-    others = Seq(targets.x.masked_fill(~targets.mask, 9), targets.mask)
+    others = Seq(targets.x.masked_fill(~targets.mask, 10 * C), targets.mask)
     one, two = decoder(x, mask, source, summary, targets), decoder(*wild, others)
     assert torch.equal(one.x[one.mask], two.x[two.mask])
     assert torch.equal(token_loss(one, targets), token_loss(two, others))

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from moodal.errors import ConfigError
 from moodal.model.model import Network
-from moodal.tasks import Task
 from moodal.training import loop
 from moodal.training.loop import Job
 
@@ -27,10 +26,11 @@ class Stopped(Exception):  # noqa: N818
     """As a person's Ctrl-C."""
 
 
-def scripted(task: Task, scores: Sequence[float]) -> Task:
-    """The task, but its epochs score what is written here."""
+def scripted(job: Job, scores: Sequence[float]) -> Job:
+    """The job, but its epochs score what is written here."""
     left = iter(scores)
-    return replace(task, score=lambda codes, answers, labels: {task.goal: next(left)})
+    task = replace(job.task, score=lambda codes, answers, labels: {job.task.goal: next(left)})
+    return replace(job, codec=replace(job.codec, task=task))
 
 
 def weights(network: Network) -> dict[str, Tensor]:
@@ -56,12 +56,12 @@ def test_it_learns_and_says_how_each_epoch_went(make_job: MakeJob, task: str) ->
 def test_the_weights_left_are_those_of_the_best_epoch(make_job: MakeJob) -> None:
     flat = {"warmup": 0.0, "decay": "none"}  # so that two epochs are the first two of four
     longer = make_job(LABELLED, epochs=4, **flat)
-    loop.fit(replace(longer, task=scripted(longer.task, [0.1, 0.9, 0.8, 0.9])))
+    loop.fit(scripted(longer, [0.1, 0.9, 0.8, 0.9]))
     shorter = make_job(LABELLED, epochs=2, **flat)
-    loop.fit(replace(shorter, task=scripted(shorter.task, [0.1, 0.9])))
+    loop.fit(scripted(shorter, [0.1, 0.9]))
     assert equal(weights(longer.network), weights(shorter.network))
     last = make_job(LABELLED, epochs=4, **flat)
-    loop.fit(replace(last, task=scripted(last.task, [0.1, 0.2, 0.3, 0.4])))
+    loop.fit(scripted(last, [0.1, 0.2, 0.3, 0.4]))
     assert not equal(weights(longer.network), weights(last.network))
 
 
@@ -79,7 +79,7 @@ def test_it_stops_after_patience_epochs_without_a_better_score(
     make_job: MakeJob, task: str, scores: list[float], n_epochs: int
 ) -> None:
     job = make_job(task, epochs=6, patience=2)
-    assert len(loop.fit(replace(job, task=scripted(job.task, scores)))) == n_epochs
+    assert len(loop.fit(scripted(job, scores))) == n_epochs
 
 
 def one_step(make_job: MakeJob, **settings: Any) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from moodal.data.rows import (
     fingerprint,
     name_of,
     stream_rows,
+    suffix_of,
 )
 from moodal.errors import DataError, RecordError
 from moodal.types import MODALITIES, Media, Record, Rejection
@@ -232,6 +233,8 @@ def _check_columns(
     missing = sorted(asked - set(there))
     listed = ", ".join(there)
     if missing:
+        if suffix_of(path) == ".parquet":  # of which only the wanted columns are read
+            listed = ", ".join(columns_of(path))
         raise DataError(f"{name_of(path)}: has no column {missing[0]!r}; its columns are {listed}")
     if not any(getattr(columns, modality) in there for modality in MODALITIES):
         hint = ""

@@ -152,8 +152,9 @@ class Text(nn.Module):
 def sources(
     encoded: Mapping[Modality, Seq[Tensor]], inputs: Mapping[Modality, Seq[Tensor]]
 ) -> Tensor:
-    """(B, S) int64: the symbols of the text that was encoded, PADDING where there are none."""
-    if "text" not in inputs:
+    """(B, S) int64: the symbols of the text that was encoded, PADDING where there are none, as in
+    features."""
+    if "text" not in inputs or inputs["text"].x.is_floating_point():
         return torch.zeros_like(next(iter(encoded.values())).mask[:, :1], dtype=torch.int64)
     x, mask = inputs["text"]
     return x[:, :, 0].long() * mask

@@ -125,11 +125,18 @@ def _symbols(modality: Modality, settings: Settings, lexicon: Lexicon | None) ->
     dropout = settings.text.word_dropout
     return Input(
         kind="symbols",
-        decode=lambda text: lexicon.encode(text)[:, None],
+        decode=lambda text: _some(lexicon.encode(text))[:, None],
         augment=_same,
         finish=_same,
         augment_finished=lambda pieces, rng: augment.tokens(pieces, dropout, rng),
     )
+
+
+def _some(codes: Array) -> Array:
+    """Raises: RecordError, when the text holds nothing that can be seen."""
+    if not len(codes):
+        raise RecordError("the text is empty; leave the cell out or give words", field="text")
+    return codes
 
 
 def _picture(modality: Modality, settings: Settings, lexicon: Lexicon | None) -> Input:

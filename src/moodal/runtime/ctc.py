@@ -77,8 +77,8 @@ def path(log_probabilities: Floats, symbols: Sequence[int]) -> Path:
 
     A symbol is as probable as the surest of its frames says: CTC answers with one sharp frame a
     symbol, and its neighbours, where blank takes over, say when it ended and not what it was. On
-    strings of digits (benchmarks/digits.py) that was nearer to how often words are right than the
-    mean over its frames or the first of them, and told right words from wrong ones better.
+    strings of digits (benchmarks/digits.py), by known and by unknown voices, words were then right
+    and wrong more nearly as often as their calibrated confidences say than with the mean.
 
     Raises: RecordError as align.
     """
@@ -168,8 +168,9 @@ def words(labels: Sequence[str], path: Path, *, seconds_per_frame: float) -> tup
     """The words of a path, with their times.
 
     labels: (C,) the character of each symbol. Words stand between spaces; a Chinese character is a
-        word of its own. A word is as sure as its least sure character. It starts where its first
-        character does and ends with its last.
+        word of its own. A word is as sure as all its characters together, which CTC takes to be
+        independent (Graves et al. 2006, equation 2). It starts where its first character does and
+        ends with its last.
     """
     spans: list[list[int]] = []
     follows = False
@@ -185,7 +186,7 @@ def words(labels: Sequence[str], path: Path, *, seconds_per_frame: float) -> tup
     return tuple(
         Token(
             text="".join(labels[path.symbols[place]] for place in span),
-            confidence=min(path.confidence[place] for place in span),
+            confidence=math.prod(path.confidence[place] for place in span),
             start=path.first[span[0]] * seconds_per_frame,
             end=(path.last[span[-1]] + 1) * seconds_per_frame,
         )

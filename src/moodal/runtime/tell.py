@@ -112,17 +112,18 @@ def _said(teller: Teller, asked: Asked) -> list[tuple[Answered, Answered]]:
 
 
 def _source(teller: Teller, asked: Asked, encoded: Encoded) -> tuple[Array, list[list[str]]]:
-    """(B, S) the symbols of what is read, and the surfaces of each row."""
+    """(B, S) the symbols of what is read, and the surfaces of each row; features have none."""
     width = encoded["text"].mask.shape[1] if "text" in encoded else 1
     source = np.zeros((len(asked.pairs), width), np.int64)
-    surfaces: list[list[str]] = []
+    surfaces: list[list[str]] = [[] for _ in asked.pairs]
+    known = teller.symbols if teller.info.kinds.get("text") == "symbols" else None
     for place, (row, subset) in enumerate(asked.pairs):
-        text, symbols_of = asked.records[row].text, teller.symbols
-        written = "text" in subset and isinstance(text, str) and symbols_of is not None
-        surfaces.append(symbols_of.split(text) if written else [])  # type: ignore[union-attr, arg-type]
-        if "text" in subset:
-            symbols = asked.arrays[row]["text"][:, 0]
-            source[place, : len(symbols)] = symbols
+        if known is None or "text" not in subset:
+            continue
+        symbols, text = asked.arrays[row]["text"][:, 0], asked.records[row].text
+        source[place, : len(symbols)] = symbols
+        if isinstance(text, str):
+            surfaces[place] = known.split(text)
     return source, surfaces
 
 

@@ -25,7 +25,7 @@ SHORTEST, LONGEST = 8, 40
 SHOWN = 0.5
 """How often the clause stays in the source."""
 
-SHARPNESS = 12.0
+SHARPNESS = 16.0
 """The logarithm of the odds of a clause that is all found again, against one that is not at all."""
 
 PRIOR = 10
@@ -38,15 +38,11 @@ Symbols = NDArray[np.integer]
 
 
 def ends(surfaces: Sequence[str]) -> NDArray[np.bool_]:
-    """(S,) bool: which surfaces of a text end a clause; a stop before a digit is part of a number."""
-    following = [*surfaces[1:], " "]
-    return np.array(
-        [
-            s[-1:] in _STOPS and not f[0].isdigit()
-            for s, f in zip(surfaces, following, strict=False)
-        ],
-        bool,
-    )
+    """(S,) bool: which surfaces end a clause; a mark between two digits is part of a number."""
+    digit_before = [False, *(s[-1:].isdecimal() for s in surfaces)]
+    digit_after = [*(s[:1].isdecimal() for s in surfaces[1:]), False]
+    parts = zip(surfaces, digit_before, digit_after, strict=False)
+    return np.array([s[-1:] in _STOPS and not (a and b) for s, a, b in parts], bool)
 
 
 def hide(

@@ -1,0 +1,141 @@
+"""Real results of answers that are texts: titles of abstracts, strings of spoken digits.
+
+    python benchmarks/texts.py ../shared/data [--only titles] [--seeds 0,1,2] [--set key=value]
+
+titles: csl-titles, pre-trained on the unlabelled abstracts, then fine-tuned; beside it the first 30
+characters of the text. digits: spoken-digits joined to strings by digits.py, WER by speaker, and
+with each speaker left out in turn. A tenth of the training rows chooses the epoch; dev is scored
+once. Prints one line a score: mean and standard deviation over seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+
+from moodal import text_metrics
+from moodal.api import evaluate, train
+from moodal.data.manifest import read
+from moodal.types import Record
+
+LEAD = 30
+"""Characters of the baseline."""
+TITLES = {"label": "summary"}
+DIGITS = {"label": "transcript"}
+PRACTICE = ("task=summarise", "train.denoise=true")
+
+
+def records(path: Path, columns: dict[str, str]) -> list[Record]:
+    from moodal.config import Columns
+
+    return [r for r in read(path, Columns(**columns)) if isinstance(r, Record)]
+
+
+def titles(data: Path, folder: Path, seed: int, settings: Sequence[str]) -> dict[str, Any]:
+    part = data / "csl-titles"
+    warm = train(
+        unlabelled(part, folder),
+        out=folder / f"warm-{seed}",
+        settings=[*PRACTICE, f"train.seed={seed}", *settings],
+    )
+    model = train(
+        part / "train.parquet",
+        out=folder / f"titles-{seed}",
+        start=[warm.folder],
+        settings=["task=summarise", "columns.label=summary", f"train.seed={seed}", *settings],
+    )
+    return {"all": evaluate(part / "dev.parquet", model=model, renames=TITLES).scores}
+
+
+def unlabelled(part: Path, folder: Path) -> Path:
+    """The texts without those that dev holds: some end with their title."""
+    judged = [record.text for record in records(part / "dev.parquet", TITLES)]
+    path = folder / "unlabelled.jsonl"
+    with path.open("w", encoding="utf-8") as file:
+        for record in records(part / "unlabelled.parquet", {}):
+            if not any(str(record.text).startswith(str(text)) for text in judged):
+                file.write(json.dumps({"text": record.text}, ensure_ascii=False) + "\n")
+    return path
+
+
+def lead(data: Path) -> dict[str, Any]:
+    rows = records(data / "csl-titles" / "dev.parquet", TITLES)
+    judged = [text_metrics.summary_row(r.target or "", str(r.text)[:LEAD], 0.0) for r in rows]
+    return {f"first {LEAD} characters": text_metrics.summaries(None, np.stack(judged))}
+
+
+def digits(
+    data: Path, folder: Path, seed: int, settings: Sequence[str], left_out: str = ""
+) -> dict[str, Any]:
+    strings = folder / f"digits-{left_out or 'all'}"
+    if not strings.exists():
+        command = [sys.executable, str(Path(__file__).with_name("digits.py"))]
+        more = ["--leave-out", left_out] if left_out else []
+        subprocess.run([*command, str(data / "spoken-digits"), str(strings), *more], check=True)
+        tenth(strings / "train.csv")
+    model = train(
+        strings / "train.csv",
+        valid=strings / "valid.csv",
+        out=folder / f"ears-{left_out}-{seed}",
+        settings=["task=transcribe", "columns.label=transcript", f"train.seed={seed}", *settings],
+    )
+    report = evaluate(strings / "dev.csv", model=model, renames=DIGITS)
+    return {left_out or "all": report.scores} | ({} if left_out else report.groups)
+
+
+def tenth(path: Path) -> None:
+    """Every tenth row to valid.csv."""
+    with path.open(encoding="utf-8", newline="") as file:
+        header, *rows = list(csv.reader(file))
+    for name, kept in (
+        ("train.csv", [r for i, r in enumerate(rows) if i % 10]),
+        ("valid.csv", rows[::10]),
+    ):
+        with path.with_name(name).open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([header, *kept])
+
+
+def show(what: str, found: Sequence[dict[str, Any]]) -> None:
+    for part in found[0]:
+        for score in ("rouge1", "rouge2", "rougeL", "wer", "cer", "exact", "calibration_error"):
+            if score in found[0][part]:
+                values = [one[part][score] for one in found]
+                line = f"{what:<8} {part:<22} {score:<18} {np.mean(values):.3f}"
+                print(f"{line} ± {np.std(values):.3f}  ({len(values)})", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--only", choices=("titles", "digits", "speakers"))
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--set", dest="settings", action="append", default=[])
+    given = parser.parse_args()
+    seeds = [int(seed) for seed in given.seeds.split(",")]
+    with tempfile.TemporaryDirectory() as name:
+        to = given.data, Path(name)
+        if given.only in (None, "titles"):
+            show("titles", [lead(given.data)])
+            show("titles", [titles(*to, seed, given.settings) for seed in seeds])
+        if given.only in (None, "digits"):
+            show("digits", [digits(*to, seed, given.settings) for seed in seeds])
+        if given.only == "speakers":
+            voices = ("george", "jackson", "lucas", "nicolas", "yweweler")
+            for voice in voices:
+                show("unseen", [digits(*to, seed, given.settings, voice) for seed in seeds])
+
+
+if __name__ == "__main__":
+    main()
