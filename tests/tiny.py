@@ -54,6 +54,44 @@ SETTINGS: tuple[str, ...] = (
     "train.learning_rate=0.02",
 )
 
+PITCHES = {"a": 300.0, "b": 700.0, "c": 1500.0, " ": 3500.0}
+"""What is spoken: each character is a tone of its own."""
+LETTER_SECONDS, GAP_SECONDS = 0.15, 0.03
+
+HEARING: tuple[str, ...] = (
+    "task=transcribe",
+    "audio.n_mels=16",
+    "audio.hop_ms=20",
+    "audio.max_seconds=4",
+    "audio_encoder.kind=gru",
+    "audio_encoder.width=16",
+    "audio_encoder.layers=1",
+    "audio_encoder.dropout=0",
+    "fusion.width=16",
+    "head.dropout=0",
+    "train.epochs=12",
+    "train.batch_size=8",
+    "train.learning_rate=0.03",
+)
+
+WRITING: tuple[str, ...] = (
+    "task=summarise",
+    "text.symbols=200",
+    "text.max_tokens=40",
+    "text.word_dropout=0",
+    "text_encoder.kind=gru",
+    "text_encoder.width=16",
+    "text_encoder.dropout=0",
+    "fusion.width=16",
+    "decoder.dropout=0",
+    "decode.beam=2",
+    "decode.min_length=1",
+    "decode.max_length=8",
+    "train.epochs=12",
+    "train.batch_size=8",
+    "train.learning_rate=0.02",
+)
+
 
 def rows(folder: Path, n: int = 48, *, seed: int = 0, numeric: bool = False) -> Path:
     """Write media, train.csv (n rows) and dev.csv (24 rows); return `folder`.
@@ -76,7 +114,7 @@ def rows(folder: Path, n: int = 48, *, seed: int = 0, numeric: bool = False) -> 
 def write(path: Path, written: list[dict[str, str]]) -> Path:
     """Rows to a CSV with the columns of COLUMNS; cells that a row lacks are empty."""
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, COLUMNS, restval="")
         writer.writeheader()
         writer.writerows(written)
     return path
@@ -104,6 +142,62 @@ def tone(label: str, rng: np.random.Generator, *, seconds: float = 0.3) -> NDArr
     time = np.arange(round(seconds * 16_000)) / 16_000
     wave = 0.3 * np.sin(2 * np.pi * TONES[label] * rng.uniform(0.95, 1.05) * time)
     return (wave + rng.normal(0, 0.01, len(time))).astype(np.float32)
+
+
+def spoken(text: str, rng: np.random.Generator) -> NDArray[np.float32]:
+    """(n_samples,) float32 at 16 kHz: the characters' tones with short gaps, and noise."""
+    time = np.arange(round(LETTER_SECONDS * 16_000)) / 16_000
+    gap = np.zeros(round(GAP_SECONDS * 16_000))
+    parts = [gap]
+    for character in text:
+        parts += [0.3 * np.sin(2 * np.pi * PITCHES[character] * time), gap]
+    wave = np.concatenate(parts)
+    return (wave + rng.normal(0, 0.003, len(wave))).astype(np.float32)
+
+
+def utterance(rng: np.random.Generator) -> str:
+    """One or two words of one to three letters."""
+    words = ["".join(rng.choice(list("abc"), rng.integers(1, 4))) for _ in range(rng.integers(1, 3))]
+    return " ".join(words)
+
+
+def speech(folder: Path, n: int = 40) -> Path:
+    """Write recordings, train.csv (n rows) and dev.csv (12 rows); return `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, size in (("train", n), ("dev", 12)):
+        rng = np.random.default_rng((size, part == "dev"))
+        written = []
+        for i in range(size):
+            said = utterance(rng)
+            (folder / f"{part}-{i}.wav").write_bytes(wav(spoken(said, rng)))
+            written.append({"id": f"{part}-{i}", "audio": f"{part}-{i}.wav", "label": said})
+        write(folder / f"{part}.csv", written)
+    return folder
+
+
+NAMES = ("anna", "ben", "carla", "dora", "emil", "frida")
+THINGS = ("rice", "tea", "bread", "milk", "fish", "cake")
+
+
+def article(rng: np.random.Generator) -> tuple[str, str]:
+    """(text, what it says in short): who bought what, among other words."""
+    who, what = rng.choice(NAMES), rng.choice(THINGS)
+    before = rng.choice(["today", "as we hear", "in the town"])
+    return f"{before} , {who} went out and bought {what} there .", f"{who} {what}"
+
+
+def articles(folder: Path, n: int = 64) -> Path:
+    """Write train.csv (n rows) and dev.csv (16 rows); return `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, size in (("train", n), ("dev", 16)):
+        rng = np.random.default_rng((size, part == "dev"))
+        pairs = [article(rng) for _ in range(size)]
+        written = [
+            {"id": f"{part}-{i}", "text": text, "label": short}
+            for i, (text, short) in enumerate(pairs)
+        ]
+        write(folder / f"{part}.csv", written)
+    return folder
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:

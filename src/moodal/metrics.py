@@ -42,16 +42,16 @@ def classification(targets: Floats, probabilities: Floats, labels: Sequence[str]
 
     Raises: DataError when there are no rows, or not one answer for each.
     """
-    _check(targets, probabilities)
+    check(targets, probabilities)
     codes, answers, n_labels = targets.astype(np.int64), probabilities.argmax(axis=1), len(labels)
     confusion = np.bincount(codes * n_labels + answers, minlength=n_labels**2)
     confusion = confusion.reshape(n_labels, n_labels)
     support, answered, right = confusion.sum(axis=1), confusion.sum(axis=0), confusion.diagonal()
     hits, confidence = answers == codes, probabilities.max(axis=1).astype(np.float64)
-    bins = _bins(confidence)
+    bins = calibration_bin(confidence)
     scores = {
         **_averages(support, answered, right),
-        "calibration_error": _calibration_error(np.bincount(bins, confidence - hits), len(codes)),
+        "calibration_error": calibration_error(np.bincount(bins, confidence - hits), len(codes)),
         "log_loss": _losses(codes, probabilities).mean(),
     }
     return {
@@ -76,12 +76,12 @@ def regression(targets: Floats, values: Floats, labels: Sequence[str] = ()) -> S
 
     Raises: DataError when there are no rows, or not one answer for each.
     """
-    _check(targets, values)
+    check(targets, values)
     sums = _regression_columns(targets, values).sum(axis=0)
     scores = _regression_scores(sums[None])
     return {
         "n": len(targets),
-        **{name: _number(score[0]) for name, score in scores.items()},
+        **{name: number(score[0]) for name, score in scores.items()},
     }
 
 
@@ -103,10 +103,11 @@ def classification_intervals(
     Source: Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 13; groups:
     Field & Welsh, Bootstrapping clustered data (JRSS B 2007), the cluster bootstrap.
     """
-    _check(targets, probabilities)
+    check(targets, probabilities)
     codes, answers, n_labels = targets.astype(np.int64), probabilities.argmax(axis=1), len(labels)
     hits, confidence = answers == codes, probabilities.max(axis=1).astype(np.float64)
-    bins, gaps, losses = _bins(confidence), confidence - hits, _losses(codes, probabilities)
+    bins, gaps = calibration_bin(confidence), confidence - hits
+    losses = _losses(codes, probabilities)
 
     def sums(weights: Floats) -> Floats:
         return np.concatenate(
@@ -119,13 +120,13 @@ def classification_intervals(
             ]
         )
 
-    drawn = np.stack([sums(w) for w in _resamples(len(codes), groups, n=n, rng=rng)])
+    drawn = np.stack([sums(w) for w in resamples(len(codes), groups, n=n, rng=rng)])
     support, answered, right, rest = np.split(drawn, n_labels * np.arange(1, 4), axis=1)
     scores = _averages(support, answered, right)
     n_rows = support.sum(axis=1)
-    scores["calibration_error"] = _calibration_error(rest[:, :-1], n_rows)
+    scores["calibration_error"] = calibration_error(rest[:, :-1], n_rows)
     scores["log_loss"] = rest[:, -1] / n_rows
-    return _percentiles(scores)
+    return percentiles(scores)
 
 
 def regression_intervals(
@@ -142,13 +143,13 @@ def regression_intervals(
     Arguments, answer and sources: as in `classification_intervals`. A score that is undefined in
     every resample has no interval.
     """
-    _check(targets, values)
+    check(targets, values)
     columns = _regression_columns(targets, values)
-    drawn = np.stack([w @ columns for w in _resamples(len(targets), groups, n=n, rng=rng)])
-    return _percentiles(_regression_scores(drawn))
+    drawn = np.stack([w @ columns for w in resamples(len(targets), groups, n=n, rng=rng)])
+    return percentiles(_regression_scores(drawn))
 
 
-def _check(targets: Numbers, answers: Numbers) -> None:
+def check(targets: Numbers, answers: Numbers) -> None:
     if len(targets) == 0 or len(targets) != len(answers):
         raise DataError(
             f"{len(targets)} targets and {len(answers)} answers cannot be scored; there must be "
@@ -156,7 +157,7 @@ def _check(targets: Numbers, answers: Numbers) -> None:
         )
 
 
-def _ratio(above: Numbers, below: Numbers, otherwise: float) -> Floats:
+def ratio(above: Numbers, below: Numbers, otherwise: float) -> Floats:
     """above / below where below is positive."""
     shape = np.broadcast_shapes(above.shape, below.shape)
     out = np.full(shape, otherwise, dtype=np.float64)
@@ -166,9 +167,9 @@ def _ratio(above: Numbers, below: Numbers, otherwise: float) -> Floats:
 def _class_scores(support: Numbers, answered: Numbers, right: Numbers) -> tuple[Floats, ...]:
     """(..., C) counts -> precision, recall, F1, each (..., C)."""
     return (
-        _ratio(right, answered, 0.0),
-        _ratio(right, support, 0.0),
-        _ratio(2.0 * right, support + answered, 0.0),
+        ratio(right, answered, 0.0),
+        ratio(right, support, 0.0),
+        ratio(2.0 * right, support + answered, 0.0),
     )
 
 
@@ -208,7 +209,7 @@ def _losses(codes: Numbers, probabilities: Floats) -> Floats:
     return np.asarray(-np.log(np.maximum(likely, LEAST_PROBABILITY)))
 
 
-def _bins(confidence: Floats) -> Numbers:
+def calibration_bin(confidence: Floats) -> Numbers:
     """(N,) -> (N,): bin m of M holds the confidences in (m / M, (m + 1) / M].
 
     Source: Guo et al. 2017, section 2.
@@ -217,7 +218,7 @@ def _bins(confidence: Floats) -> Numbers:
     return np.digitize(confidence, edges, right=True)
 
 
-def _calibration_error(gaps: Numbers, n_rows: Numbers | int) -> Floats:
+def calibration_error(gaps: Numbers, n_rows: Numbers | int) -> Floats:
     """(..., M) summed gaps -> (...). Source: Guo et al. 2017, equation 3, with |B_m| cancelled."""
     return np.asarray(np.abs(gaps).sum(axis=-1) / n_rows)
 
@@ -259,14 +260,14 @@ def _regression_scores(sums: Floats) -> dict[str, Floats]:
         "mae": absolute / n,
         "rmse": np.sqrt(squared / n),
         "pearson": np.clip(
-            _ratio(ab - a * b / n, np.sqrt(np.where(spread > tiny, spread, 0.0)), np.nan), -1, 1
+            ratio(ab - a * b / n, np.sqrt(np.where(spread > tiny, spread, 0.0)), np.nan), -1, 1
         ),
-        "acc2": _ratio(same_sign, signed, np.nan),
+        "acc2": ratio(same_sign, signed, np.nan),
         "acc7": same_step / n,
     }
 
 
-def _resamples(
+def resamples(
     n_rows: int,
     groups: Sequence[Any] | Numbers | None,
     *,
@@ -283,7 +284,7 @@ def _resamples(
         yield times[unit_of_row].astype(np.float64)
 
 
-def _percentiles(scores: Mapping[str, Floats]) -> Intervals:
+def percentiles(scores: Mapping[str, Floats]) -> Intervals:
     tail = (1.0 - LEVEL) / 2.0
     defined = {name: values[~np.isnan(values)] for name, values in scores.items()}
     return {
@@ -293,5 +294,5 @@ def _percentiles(scores: Mapping[str, Floats]) -> Intervals:
     }
 
 
-def _number(value: float) -> float | None:
+def number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)

@@ -303,6 +303,8 @@ TASKS: dict[str, Task] = {
         goal="wer",
         higher_is_better=False,
         defaults={
+            "audio": {"normalise": "bands", "mask_frequency": 0.3},
+            "decode": {"beam": 16, "language_order": 5},
             "audio_encoder": {"kind": "tdnn-gru", "width": 128, "layers": 1, "dropout": 0.1},
             "fusion": {"width": 128},
             "head": {"dropout": 0.1},

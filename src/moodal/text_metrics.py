@@ -88,7 +88,7 @@ def transcripts(targets: object, rows: Floats, labels: object = ()) -> Scores:
 
     Raises: DataError when there are no rows.
     """
-    metrics._check(rows, rows)
+    metrics.check(rows, rows)
     return _scored(rows, _transcript_scores(_transcript_columns(rows).sum(axis=0)[None]))
 
 
@@ -109,7 +109,7 @@ def transcript_intervals(
     evaluation (ICASSP 2004), section 3.
     """
     drawn = _drawn(_transcript_columns(rows), groups, n=n, rng=rng)
-    return metrics._percentiles(_transcript_scores(drawn))
+    return metrics.percentiles(_transcript_scores(drawn))
 
 
 def summary_row(target: str, answer: str, confidence: float) -> Floats:
@@ -138,7 +138,7 @@ def summaries(targets: object, rows: Floats, labels: object = ()) -> Scores:
 
     Raises: DataError when there are no rows.
     """
-    metrics._check(rows, rows)
+    metrics.check(rows, rows)
     return _scored(rows, _summary_scores(_summary_columns(rows).sum(axis=0)[None]))
 
 
@@ -156,7 +156,7 @@ def summary_intervals(
     Arguments, answer and sources: as in metrics.classification_intervals.
     """
     drawn = _drawn(_summary_columns(rows), groups, n=n, rng=rng)
-    return metrics._percentiles(_summary_scores(drawn))
+    return metrics.percentiles(_summary_scores(drawn))
 
 
 def matches(target: Sequence[str], answer: Sequence[str]) -> list[bool]:
@@ -181,7 +181,7 @@ def _transcript_columns(rows: Floats) -> Floats:
     rows = rows.astype(np.float64)
     right, confidence = rows[:, -2], rows[:, -1]
     gaps = np.zeros((len(rows), CALIBRATION_BINS))
-    gaps[np.arange(len(rows)), metrics._bins(confidence)] = confidence - right
+    gaps[np.arange(len(rows)), metrics.calibration_bin(confidence)] = confidence - right
     return np.hstack([np.ones((len(rows), 1)), rows, gaps])
 
 
@@ -189,15 +189,15 @@ def _transcript_scores(sums: Floats) -> dict[str, Floats]:
     """(R, 1 + K + M) -> score -> (R,), NaN where undefined."""
     n, *counts = sums[:, : 1 + len(TRANSCRIPT)].T
     total = dict(zip(TRANSCRIPT, counts, strict=True))
-    parts = {name: metrics._ratio(total[name], total["words"], np.nan) for name in TRANSCRIPT[:3]}
+    parts = {name: metrics.ratio(total[name], total["words"], np.nan) for name in TRANSCRIPT[:3]}
     gaps = sums[:, 1 + len(TRANSCRIPT) :]
     return {
         "wer": np.asarray(sum(parts.values())),
-        "cer": metrics._ratio(total["character_errors"], total["characters"], np.nan),
+        "cer": metrics.ratio(total["character_errors"], total["characters"], np.nan),
         "exact": total["exact"] / n,
         **parts,
         "confidence": total["confidence"] / n,
-        "calibration_error": metrics._calibration_error(gaps, n),
+        "calibration_error": metrics.calibration_error(gaps, n),
     }
 
 
@@ -212,13 +212,13 @@ def _summary_scores(sums: Floats) -> dict[str, Floats]:
     total = dict(zip(SUMMARY, columns, strict=True))
     return {
         **{name: total[name] / n for name in SUMMARY[:3]},
-        "length_ratio": metrics._ratio(total["answer_words"], total["target_words"], np.nan),
+        "length_ratio": metrics.ratio(total["answer_words"], total["target_words"], np.nan),
         "confidence": total["confidence"] / n,
     }
 
 
 def _scored(rows: Floats, scores: Mapping[str, Floats]) -> Scores:
-    return {"n": len(rows), **{name: metrics._number(score[0]) for name, score in scores.items()}}
+    return {"n": len(rows), **{name: metrics.number(score[0]) for name, score in scores.items()}}
 
 
 def _drawn(
@@ -229,8 +229,8 @@ def _drawn(
     rng: np.random.Generator,
 ) -> Floats:
     """(N, columns) -> (R, columns), the sums of each resample. Raises: DataError for no rows."""
-    metrics._check(columns, columns)
-    return np.stack([w @ columns for w in metrics._resamples(len(columns), groups, n=n, rng=rng)])
+    metrics.check(columns, columns)
+    return np.stack([w @ columns for w in metrics.resamples(len(columns), groups, n=n, rng=rng)])
 
 
 def _summary_words(text: str) -> list[str]:

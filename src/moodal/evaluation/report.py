@@ -35,6 +35,14 @@ Words = tuple[str, str]
 """English, Chinese."""
 
 METRICS: dict[str, Words] = {
+    "rouge1": ("ROUGE-1", "ROUGE-1"),
+    "rouge2": ("ROUGE-2", "ROUGE-2"),
+    "rougeL": ("ROUGE-L", "ROUGE-L"),
+    "length_ratio": ("Length to the target's", "与目标的长度比"),
+    "wer": ("Word error rate", "词错误率"),
+    "cer": ("Character error rate", "字符错误率"),
+    "exact": ("All words right", "完全正确率"),
+    "confidence": ("Mean confidence", "平均置信度"),
     "accuracy": ("Accuracy", "准确率"),
     "macro_f1": ("Macro F1", "宏平均 F1"),
     "weighted_f1": ("Weighted F1", "加权 F1"),
@@ -47,16 +55,14 @@ METRICS: dict[str, Words] = {
     "pearson": ("Pearson correlation", "皮尔逊相关系数"),
     "acc2": ("Right sign (Acc-2)", "正负号准确率 (Acc-2)"),
     "acc7": ("Right step of 7 (Acc-7)", "七级准确率 (Acc-7)"),
-    "rouge1": ("ROUGE-1", "ROUGE-1"),
-    "rouge2": ("ROUGE-2", "ROUGE-2"),
-    "rougeL": ("ROUGE-L", "ROUGE-L"),
-    "length_ratio": ("Length to the target's", "与目标的长度比"),
-    "wer": ("Word error rate", "词错误率"),
-    "cer": ("Character error rate", "字符错误率"),
-    "exact": ("All words right", "完全正确率"),
-    "confidence": ("Mean confidence", "平均置信度"),
 }
 COLUMNS = (
+    "rouge1",
+    "rouge2",
+    "rougeL",
+    "wer",
+    "cer",
+    "exact",
     "accuracy",
     "macro_f1",
     "weighted_f1",
@@ -64,12 +70,6 @@ COLUMNS = (
     "mae",
     "pearson",
     "acc2",
-    "rouge1",
-    "rouge2",
-    "rougeL",
-    "wer",
-    "cer",
-    "exact",
 )
 """Scores of the tables by subset, language and group: those that the task has."""
 

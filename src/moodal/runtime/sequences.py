@@ -27,6 +27,9 @@ _HAN = re.compile(f"[{HAN}]")
 MOST_FRAMES = 1000
 """Frames that are searched for a text at once, 40 s at the usual stride; a longer recording is cut
 where it is quietest. The alignment of n frames takes memory in proportion to n squared."""
+PAUSE = 13
+"""Frames around a cut that are to be blank, the nearer the more: half a second at the usual stride.
+A single frame between two letters of a word may be as blank as any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +74,13 @@ def _search(logs: Array, hearing: Hearing) -> ctc.Path:
 
 
 def _parts(logs: Array) -> Iterator[tuple[int, Array]]:
-    """(first frame, frames) of at most MOST_FRAMES each, cut where the blank is surest."""
+    """(first frame, frames) of at most MOST_FRAMES each, cut where it is blank for longest."""
     first = 0
     while len(logs) - first > MOST_FRAMES:
         half = first + MOST_FRAMES // 2
-        cut = half + int(logs[half : first + MOST_FRAMES, ctc.BLANK].argmax())
+        blank = logs[half : first + MOST_FRAMES, ctc.BLANK]
+        quiet = np.convolve(blank, np.bartlett(PAUSE + 2)[1:-1], "valid")
+        cut = half + PAUSE // 2 + int(quiet.argmax())
         yield first, logs[first:cut]
         first = cut
     yield first, logs[first:]
