@@ -19,16 +19,17 @@ import torch
 from safetensors.torch import load_file
 
 import moodal
-from moodal import api, bundle, config
+from moodal import api, bundle, config, text_metrics
 from moodal.data import manifest
 from moodal.model import build
 from moodal.model.build import Measured
 from moodal.preprocess import batch
+from moodal.preprocess.symbols import Symbols
 from moodal.preprocess.vocabulary import parse
 from moodal.runtime.predict import Model, Outputs
 from moodal.runtime.session import Sessions
 from moodal.tasks import TASKS
-from moodal.training import examples
+from moodal.training import examples, objectives
 from moodal.training.examples import Codec, Decoder
 from moodal.training.loader import Loader
 from moodal.types import MODALITIES, Prediction, Record, Rejection, Seq, Subset
@@ -190,6 +191,160 @@ def _network(model: Model) -> torch.nn.Module:
     network = build.network(run, info.settings, measured)
     network.load_state_dict(weights)
     return network.eval()
+
+
+# The same laws where the answer is a text.
+
+
+@pytest.fixture(scope="module", params=[tiny.hear_once, tiny.write_once], ids=["heard", "written"])
+def teller(request: Any) -> Model:
+    return api.load(request.param())
+
+
+def told(model: Model) -> list[Record]:
+    """Records of several lengths, in no order of them."""
+    rng = np.random.default_rng(0)
+    if model.info.modalities == ("audio",):
+        texts = [tiny.utterance(rng) for _ in range(9)]
+        return [Record(t, audio=tiny.wav(tiny.spoken(t, rng))) for t in texts]
+    texts = [tiny.article(rng)[0] for _ in range(9)]
+    return [Record(str(i), text=" ".join([t] * (1 + i % 2))) for i, t in enumerate(texts)]
+
+
+def assert_said_alike(left: Any, right: Any) -> None:
+    assert isinstance(left, Prediction)
+    assert isinstance(right, Prediction)
+    assert left.text == right.text
+    assert [t.text for t in left.tokens] == [t.text for t in right.tokens]
+    for mine, its in zip(left.tokens, right.tokens, strict=True):
+        assert mine.confidence == pytest.approx(its.confidence, abs=1e-4)
+        assert (mine.start, mine.end) == (its.start, its.end)
+
+
+@pytest.mark.parametrize("batch_size", [2, 32])
+def test_a_batch_tells_each_record_as_if_it_were_alone(teller: Model, batch_size: int) -> None:
+    records = told(teller)
+    bad: list[Any] = [Record("b1", audio=b"torn"), {"id": "b2", "text": 5}]
+    together = list(teller.predict_many([records[0], *bad, *records[1:]], batch_size=batch_size))
+    assert [isinstance(a, Rejection) for a in together[:4]] == [False, True, True, False]
+    answers = [a for a in together if isinstance(a, Prediction)]
+    assert len({a.text for a in answers}) > 3
+    for record, answer in zip(records, answers, strict=True):
+        assert_said_alike(answer, next(teller.predict_many([record])))
+
+
+def test_what_hides_under_a_false_mask_cannot_change_a_text(teller: Model) -> None:
+    (modality,) = teller.info.modalities
+    sessions = Sessions(teller.folder, teller.info)
+    inputs = batch.build(teller.info.settings, bundle.lexicon(teller.folder, teller.info))
+    rows = sorted((batch.arrays(r, inputs)[modality] for r in told(teller)), key=len)
+    x, mask = batch.pad([rows[0], rows[-1]])
+    dirty_x = x.copy()
+    dirty_x[~mask] = 9
+    clean, dirty = (sessions.encode(modality, Seq(given, mask)) for given in (x, dirty_x))
+    np.testing.assert_allclose(clean.x[clean.mask], dirty.x[clean.mask], atol=1e-5, rtol=0)
+    hidden = Seq(np.where(clean.mask[..., None], clean.x, 1e4).astype("f4"), clean.mask)
+    if modality == "audio":
+        frames, other = sessions.frames(clean), sessions.frames(hidden)
+        np.testing.assert_allclose(frames.x[frames.mask], other.x[frames.mask], atol=1e-5)
+        return
+    codes = np.where(clean.mask, x[..., 0], 0).astype(np.int64)
+    for one, two in zip(
+        sessions.remember(codes, {"text": clean}),
+        sessions.remember(codes, {"text": hidden}),
+        strict=True,
+    ):
+        there = clean.mask if one.shape[:2] == clean.mask.shape else slice(None)
+        np.testing.assert_allclose(one[there], two[there], atol=1e-5)
+
+
+def test_training_and_the_bundle_say_the_same_texts(
+    teller: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Greedy: training searches no further, since it only compares one epoch with another."""
+    info = teller.info
+    greedy = info.model_copy(update={"decode": info.decode.model_copy(update={"beam": 1})})
+    monkeypatch.setattr(bundle, "load", lambda folder: greedy)
+    dev, lexicon = teller.folder.parent / "data" / "dev.csv", bundle.lexicon(teller.folder, info)
+    inputs = batch.build(info.settings, lexicon)
+    decoder = Decoder(inputs, info.settings, tmp_path)
+    symbols = lexicon if isinstance(lexicon, Symbols) else None
+    codec = Codec(TASKS[info.task], info.labels, symbols)
+    read = examples.build(
+        manifest.read(dev), codec=codec, decoder=decoder, name="dev", training=False
+    )
+    decoder.close()
+    to: dict[str, Any] = {"task": codec.task, "weights": np.ones(len(info.labels))}
+    loader = Loader(read, inputs, batch_size=5, seed=0, **to, training=False)
+    network: Any = _text_network(teller)
+    expected: dict[int, str] = {}
+    with torch.inference_mode():
+        for rows, made in zip(loader.rows(0), loader.batches(0), strict=True):
+            said = objectives.SAYS[codec.task.head](network, made, codec, greedy.decode)
+            expected |= zip(rows.tolist(), (s.text for s in said), strict=True)
+    answers = list(Model(teller.folder).predict_many(manifest.read(dev)))
+    assert len({expected[row] for row in expected}) > 3
+    assert [a.text for a in answers if isinstance(a, Prediction)] == [
+        expected[row] for row in range(len(expected))
+    ]
+
+
+def _text_network(model: Model) -> torch.nn.Module:
+    info, run = model.info, config.load(model.folder / bundle.CONFIG)
+    weights = load_file(model.folder / bundle.WEIGHTS)
+    bare = {"audio": np.zeros(run.audio.n_mels)}
+    n = len(info.labels)
+    measured = Measured(np.ones(n), None, bare, bare, np.zeros(n), 1.0)
+    network = build.network(run, info.settings, measured)
+    network.load_state_dict(weights)
+    return network.eval()
+
+
+def test_what_is_longer_than_is_read_at_once_is_told_to_its_end(teller: Model) -> None:
+    """In windows that overlap: nothing is cut, nothing said twice, and times go on."""
+    rng = np.random.default_rng(1)
+    if teller.info.modalities == ("audio",):
+        words = ["abc", "ca", "b", "bca", "ab"] * 5
+        sound = tiny.spoken(" ".join(words), rng)
+        seconds = len(sound) / 16_000
+        assert seconds > 3 * teller.info.audio.max_seconds
+        answer = teller.predict(audio=tiny.wav(sound))
+        assert answer.text is not None
+        assert cer(" ".join(words), answer.text) < 0.05
+        starts = [t.start or 0.0 for t in answer.tokens]
+        assert starts == sorted(starts)
+        assert seconds - 1 < (answer.tokens[-1].end or 0) < seconds + 0.1
+        return
+    short = "today , dora went out and bought fish there ."
+    before = "in the town , anna went out . " * 12
+    assert len(before.split()) > 2 * teller.info.text.max_tokens
+    for text in (before + short, short + " " + before):
+        assert "fish" in (teller.predict(text=text).text or ""), "wherever it stands"
+
+
+def cer(target: str, text: str) -> float:
+    row = text_metrics.transcript_row(target, text, 1.0)
+    named = dict(zip(text_metrics.TRANSCRIPT, row, strict=True))
+    return float(named["character_errors"] / named["characters"])
+
+
+def test_windows_encode_what_one_reading_of_it_all_would(teller: Model) -> None:
+    """The encoders here look less far than what of a window is read and not kept."""
+    (modality,) = teller.info.modalities
+    rng = np.random.default_rng(2)
+    inputs = batch.build(teller.info.settings, bundle.lexicon(teller.folder, teller.info))
+    if modality == "audio":
+        record = Record("1", audio=tiny.wav(tiny.spoken("abc ab " * 9 + "c", rng)))
+    else:
+        record = Record("1", text=" ".join(tiny.article(rng)[0] for _ in range(12)))
+    array = batch.arrays(record, inputs)[modality]
+    window = teller.info.settings.windows[modality]
+    assert len(array) > 2 * window
+    whole = Sessions(teller.folder, teller.info).encode(modality, batch.pad([array]))
+    found = teller._read(modality, [array, array[: window // 2]])
+    assert found.mask[0].all()
+    assert found.x[0].shape == whole.x[0].shape
+    np.testing.assert_allclose(found.x[0], whole.x[0], atol=1e-3)
 
 
 # 4. Run-time world without torch; no work at import.

@@ -47,7 +47,7 @@ class Text(Stage):
     """Positions kept of a text; the rest is cut."""
     vocabulary: Count = 60_000
     """Pieces kept, the most frequent first."""
-    symbols: Count = 8_000
+    symbols: Count = 4_000
     """Where a text is answered with a text: symbols kept, Chinese characters and subwords."""
     min_count: Count = 2
     """A piece seen in fewer training texts is dropped."""
@@ -190,8 +190,8 @@ class Decode(Stage):
     """Summaries: symbols at least."""
     max_length: Count = 60
     """Summaries: symbols at most."""
-    length_penalty: Annotated[float, Field(ge=0.0)] = 0.8
-    """Summaries: 0 favours short answers, 1 the mean over symbols."""
+    length_penalty: Annotated[float, Field(ge=0.0)] = 2.0
+    """Summaries: 0 favours short answers; the higher, the longer they may be."""
     no_repeat: Annotated[int, Field(ge=0)] = 3
     """Summaries: no run of so many symbols twice; 0 = no limit."""
     language_order: Annotated[int, Field(ge=0)] = 0

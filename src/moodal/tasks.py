@@ -280,10 +280,10 @@ TASKS: dict[str, Task] = {
         higher_is_better=True,
         kinds={"tokens": "symbols"},
         defaults={
-            "text": {"max_tokens": 400},
-            "text_encoder": {"kind": "gru", "width": 192, "layers": 1},
-            "fusion": {"width": 192},
-            "train": {"epochs": 40},
+            "text": {"max_tokens": 256, "word_dropout": 0.0},
+            "text_encoder": {"kind": "cnn", "width": 128, "layers": 2, "dropout": 0.3},
+            "fusion": {"width": 128},
+            "train": {"epochs": 12, "label_smoothing": 0.1},
         },
     ),
     "transcribe": Task(

@@ -143,10 +143,12 @@ class Decoder(nn.Module):
         # A symbol is there to be copied unless it may not be said.
         there = memory.mask & (memory.source != PADDING) & (memory.source != START)  # (B, S)
         copied = masked_softmax(scores, there.unsqueeze(1))  # (B, T, S)
-        own = torch.sigmoid(self.generate(features))  # (B, T, 1)
-        own = own.masked_fill(~there.any(1)[:, None, None], 1)
+        # Of a sigmoid near 0 float32 keeps few digits, and 1 - own would lose them near 1.
+        wanted = F.pad(self.generate(features), (0, 1)).softmax(2)  # (B, T, 2)
+        none = ~there.any(1)[:, None, None]
+        own, other = wanted[:, :, :1].masked_fill(none, 1), wanted[:, :, 1:].masked_fill(none, 0)
         places = memory.source.masked_fill(~there, PADDING).unsqueeze(1).expand_as(copied)
-        mixed: Tensor = (own * said).scatter_add(2, places, (1 - own) * copied)
+        mixed: Tensor = (own * said).scatter_add(2, places, other * copied)
         return (mixed + FLOOR).log()
 
 

@@ -68,8 +68,9 @@ def read(file: Path, valid: Path, run: Run, known: Lexicon | None) -> Parts:
 def _records(path: Path, run: Run) -> Iterator[Record | Rejection]:
     """The rows of a manifest; where a text's hidden part is the target, the text stands for it."""
     for record in manifest.read(path, run.columns):
-        if run.train.denoise and isinstance(record, Record) and isinstance(record.text, str):
-            yield dataclasses.replace(record, target=record.text)
+        if run.train.denoise and isinstance(record, Record):
+            text = record.text if isinstance(record.text, str) else None
+            yield dataclasses.replace(record, target=text)
         else:
             yield record
 
