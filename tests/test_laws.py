@@ -329,7 +329,8 @@ def cer(target: str, text: str) -> float:
 
 
 def test_windows_encode_what_one_reading_of_it_all_would(teller: Model) -> None:
-    """The encoders here look less far than what of a window is read and not kept."""
+    """Symbols here look less far than what of a window is read and not kept; sounds also know the
+    mean of all that is read, so a window's are alike and not the same."""
     (modality,) = teller.info.modalities
     rng = np.random.default_rng(2)
     inputs = batch.build(teller.info.settings, bundle.lexicon(teller.folder, teller.info))
@@ -344,7 +345,11 @@ def test_windows_encode_what_one_reading_of_it_all_would(teller: Model) -> None:
     found = teller._read(modality, [array, array[: window // 2]])
     assert found.mask[0].all()
     assert found.x[0].shape == whole.x[0].shape
-    np.testing.assert_allclose(found.x[0], whole.x[0], atol=1e-3)
+    if modality == "text":
+        np.testing.assert_allclose(found.x[0], whole.x[0], atol=1e-4)
+    likeness = [np.corrcoef(a, b)[0, 1] for a, b in zip(found.x[0], whole.x[0], strict=True)]
+    assert np.mean(likeness) > 0.98
+    assert np.corrcoef(found.x[0][1:].ravel(), whole.x[0][:-1].ravel())[0, 1] < 0.9, "in its place"
 
 
 # 4. Run-time world without torch; no work at import.

@@ -50,7 +50,9 @@ def test_the_goal_of_texts_is_a_score_and_its_direction_is_the_right_one(name: s
     wrong = [Said(target, (), 0.9) for target in ("nothing of it", "不", "")]
     good, bad = (
         task.score(
-            np.zeros(3), np.stack([task.judge(t, s) for t, s in zip(targets, given, strict=True)]), ()
+            np.zeros(3),
+            np.stack([task.judge(t, s) for t, s in zip(targets, given, strict=True)]),
+            (),
         )[task.goal]
         for given in (right, wrong)
     )

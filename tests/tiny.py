@@ -163,7 +163,9 @@ def spoken(text: str, rng: np.random.Generator) -> NDArray[np.float32]:
 
 def utterance(rng: np.random.Generator) -> str:
     """One or two words of one to three letters."""
-    words = ["".join(rng.choice(list("abc"), rng.integers(1, 4))) for _ in range(rng.integers(1, 3))]
+    words = [
+        "".join(rng.choice(list("abc"), rng.integers(1, 4))) for _ in range(rng.integers(1, 3))
+    ]
     return " ".join(words)
 
 

@@ -125,6 +125,12 @@ def _parts(file: Path, valid: Path | None, out: Path, run: Run) -> Iterator[tupl
             f"{held.n_held:,} of {held.n_rows:,} rows are held out to choose the best epoch by "
             f"({held.rule}, seed {run.train.seed}); --valid names others\n"
         )
+        if held.n_rejected:
+            first = held.rejected[0]
+            sys.stderr.write(
+                f"{held.n_rejected:,} rows cannot be read and are left out; the first: "
+                f"{first.source}: {first.field} {first.reason}\n"
+            )
         yield held.train, held.valid
 
 

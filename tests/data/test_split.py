@@ -234,3 +234,14 @@ def test_too_few_to_hold_any_out_is_said(
 def test_standard_input_cannot_be_read_twice() -> None:
     with pytest.raises(DataError, match="save it as a file"):
         hold_out(Path("-"), Path())
+
+
+def test_rows_that_cannot_be_read_are_counted_and_named_when_rows_are_held_out(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "rows.csv"
+    lines = [f"text {i},{'ab'[i % 2]}" for i in range(40)]
+    path.write_text("text,label\n" + "\n".join([*lines[:7], ",a", *lines[7:]]), encoding="utf-8")
+    held = hold_out(path, tmp_path)
+    assert (held.n_rows, held.n_rejected) == (40, 1)
+    assert held.rejected[0].source == "rows.csv row 8"

@@ -130,12 +130,19 @@ Exported = Callable[..., tuple[Network, Sessions, dict[Modality, Kind]]]
 
 @pytest.fixture
 def exported(tmp_path: Path) -> Exported:
-    """(settings, kinds) -> the network, its graphs opened, its kinds."""
+    """(settings, kinds) -> the network, its graphs opened, its kinds. sure: the log odds of a text's
+    own symbols against copied ones."""
 
     def export(
-        *settings: str, kinds: dict[Modality, Kind] = KINDS, scale: float = 2.0
+        *settings: str,
+        kinds: dict[Modality, Kind] = KINDS,
+        scale: float = 2.0,
+        sure: float | None = None,
     ) -> tuple[Network, Sessions, dict[Modality, Kind]]:
         network = make(*settings, kinds=kinds, scale=scale)
+        if sure is not None:
+            answer: Any = network.answer
+            nn.init.constant_(answer.decoder.generate.bias, sure)
         rng = np.random.default_rng(9)
         files: dict[str, Any] = dict(onnx.answer(network))
         for modality in (m for m in MODALITIES if m in kinds):

@@ -109,6 +109,16 @@ def test_the_graphs_of_texts_say_what_the_network_says_at_every_step(
     assert mask.sum(1).unique().numel() > 1, "of several lengths"
 
 
+@pytest.mark.parametrize("sure", [-25.0, 25.0])
+def test_a_text_that_is_all_copied_or_all_its_own_is_exported_as_well(
+    exported: Make, shown: Make, sure: float
+) -> None:
+    """Then 1 less the share is next to nothing, and its logarithm is not."""
+    task, settings, kinds = TEXTS[0]
+    network, sessions, _ = exported(f"task={task}", *settings, kinds=kinds, scale=1.0, sure=sure)
+    assert parity.check(network, sessions, [shown(network, kinds)]) < 1e-4
+
+
 @pytest.mark.parametrize(("task", "kinds"), [(c[0], c[2]) for c in (TEXTS[0], TEXTS[-2])])
 def test_a_text_that_changed_after_its_export_is_found(
     exported: Make, shown: Make, task: str, kinds: Any

@@ -192,7 +192,12 @@ def test_steps_one_by_one_tell_what_the_whole_text_tells(kind: str) -> None:
 
 
 def _empty() -> tuple[Tensor, ...]:
-    return torch.zeros(1, 1, D), torch.ones(1, 1).bool(), torch.zeros(1, 1).long(), torch.zeros(1, D)
+    return (
+        torch.zeros(1, 1, D),
+        torch.ones(1, 1).bool(),
+        torch.zeros(1, 1).long(),
+        torch.zeros(1, D),
+    )
 
 
 def test_the_symbols_of_the_text_stand_before_what_has_none() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -117,8 +118,15 @@ def test_a_long_recording_of_chinese_is_joined_without_spaces() -> None:
 
 @pytest.mark.parametrize(
     ("before", "after", "joined"),
-    [("a", "b", "a b"), ("好", "天", "好天"), ("a", "天", "a天"), ("好", "b", "好b")]
-    + [("", "b", "b"), ("a", "", "a"), ("", "", "")],
+    [
+        ("a", "b", "a b"),
+        ("好", "天", "好天"),
+        ("a", "天", "a天"),
+        ("好", "b", "好b"),
+        ("", "b", "b"),
+        ("a", "", "a"),
+        ("", "", ""),
+    ],
 )
 def test_two_parts_are_joined_by_a_space_but_for_chinese(
     before: str, after: str, joined: str
@@ -132,9 +140,7 @@ def test_two_parts_are_joined_by_a_space_but_for_chinese(
 PIECES = ("", "\ufffd", "", "", " good", " day", "s", "好", "天", "!")
 
 
-def told(
-    *symbols: int, chances: float = 0.8, attended: Any = None, width: int = 4
-) -> Any:
+def told(*symbols: int, chances: float = 0.8, attended: Any = None, width: int = 4) -> Any:
     """A step that says these symbols one after the other, whatever it is asked."""
     script = [*symbols, END]
 
@@ -213,7 +219,7 @@ def test_the_settings_bound_the_length() -> None:
     assert len(say(4, settings=least).text) > len("good"), "what follows is the likeliest but END"
     no_repeat = Decode(beam=1, min_length=0, max_length=9, no_repeat=2)
     words = say(4, 5, 4, 5, 4, 5, settings=no_repeat).text.split()
-    pairs = list(zip(words, words[1:], strict=False))
+    pairs = list(itertools.pairwise(words))
     assert len(set(pairs)) == len(pairs)
 
 

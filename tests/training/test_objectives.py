@@ -179,7 +179,9 @@ def test_token_cross_entropy_is_the_mean_of_minus_the_logs_of_the_symbols() -> N
     chances = torch.tensor([[[0.1, 0.2, 0.3, 0.4], [0.25, 0.25, 0.25, 0.25]]])
     mask = torch.ones(1, 2).bool()
     targets = Seq(torch.tensor([[3, 1]]), mask)
-    cost = objectives.token_cross_entropy(PLAIN)(Seq(chances.log(), mask), targets, torch.ones(1, 4))
+    cost = objectives.token_cross_entropy(PLAIN)(
+        Seq(chances.log(), mask), targets, torch.ones(1, 4)
+    )
     assert cost.item() == pytest.approx((math.log(1 / 0.4) + math.log(4)) / 2, rel=1e-6)
 
 

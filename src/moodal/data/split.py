@@ -34,7 +34,8 @@ Rule = Literal["whole groups", "stratified by label", "at random"]
 class HeldOut:
     """Two parts of a manifest: `train` to learn from, and `valid`, the rows held out.
 
-    rule: how they were drawn. n_held: rows held out, of the n_rows that can be read.
+    rule: how they were drawn. n_held: rows held out, of the n_rows that can be read. rejected: the
+    first of the n_rejected rows that cannot, which are in neither part.
     """
 
     train: Path
@@ -42,6 +43,8 @@ class HeldOut:
     rule: Rule
     n_held: int
     n_rows: int
+    n_rejected: int = 0
+    rejected: tuple[Rejection, ...] = ()
 
 
 class _Scan:
@@ -151,7 +154,16 @@ def hold_out(
     copy_rows(path, (train, valid), part_of=part_of, columns=columns)
     rule: Rule = "stratified by label" if strata.any() else "at random"
     rule = "whole groups" if by_group else rule
-    return HeldOut(train, valid, rule, int((part_of == 1).sum()), int(readable.sum()))
+    n_rows = int(readable.sum())
+    return HeldOut(
+        train,
+        valid,
+        rule,
+        int((part_of == 1).sum()),
+        n_rows,
+        len(readable) - n_rows,
+        tuple(scan.rejections),
+    )
 
 
 def _has_groups(path: Path, columns: Columns) -> bool:

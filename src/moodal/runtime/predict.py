@@ -273,7 +273,11 @@ class Model:
     def _regions(self, outputs: Outputs, present: Subset, decoded: Decoded) -> regions.Weights:
         """How much the answer's score falls when one part of the picture is hidden; a text would
         have to be searched for anew each time."""
-        if decoded.text is not None or "image" not in present or self._inputs["image"].kind != "picture":
+        if (
+            decoded.text is not None
+            or "image" not in present
+            or self._inputs["image"].kind != "picture"
+        ):
             return ()
         arrays = batch.arrays(outputs.record, self._inputs)
         hidden = regions.hide_each(arrays.pop("image"))
