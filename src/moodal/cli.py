@@ -315,6 +315,7 @@ def _ratios(text: str) -> list[float]:
 
 def _summary(folder: Path) -> dict[str, Any]:
     from moodal import bundle
+    from moodal.tasks import TASKS
 
     folder = bundle.find(folder)
     checked = bundle.verify(folder)
@@ -332,6 +333,8 @@ def _summary(folder: Path) -> dict[str, Any]:
         "threshold",
     )
     summary = {key: info[key] for key in kept}
+    if TASKS[checked.task].head != "summary":
+        summary["labels"] = []  # thousands of symbols, which say nothing to anyone
     return {"model": str(folder), **summary, "size_bytes": bundle.size_bytes(folder)}
 
 

@@ -130,8 +130,8 @@ Exported = Callable[..., tuple[Network, Sessions, dict[Modality, Kind]]]
 
 @pytest.fixture
 def exported(tmp_path: Path) -> Exported:
-    """(settings, kinds) -> the network, its graphs opened, its kinds. sure: the log odds of a text's
-    own symbols against copied ones."""
+    """(settings, kinds) -> the network, its graphs opened, its kinds. sure: the log odds of
+    a text's own symbols against copied ones."""
 
     def export(
         *settings: str,

@@ -85,7 +85,7 @@ def test_the_characters_of_the_transcripts_are_sorted_behind_the_blank() -> None
 
 def test_transcripts_that_hold_nothing_are_refused() -> None:
     for counts in ({}, {"": 3}, {" \n": 1}):
-        with pytest.raises(DataError, match="no training row has a transcript; .*--target"):
+        with pytest.raises(DataError, match=r"no training row has a transcript; .*--target"):
             fit_characters(counts)
 
 

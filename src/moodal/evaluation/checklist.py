@@ -28,7 +28,6 @@ from moodal.evaluation.expectations import (
     answer,
     polarities_of,
 )
-from moodal.preprocess.batch import RAW
 from moodal.runtime.predict import Model
 from moodal.types import MODALITIES
 
@@ -208,7 +207,7 @@ def _obstacle(case: Case, info: Info) -> str:
         return "the model answers with a number, not a label"
     for modality in MODALITIES:
         wanted = getattr(case.given, modality) is not None
-        if wanted and info.kinds.get(modality) != RAW[modality]:
+        if wanted and info.kinds.get(modality, "vectors") == "vectors":
             features = " but features" if modality in info.kinds else ""
             return f"the model reads no {modality}{features}"
     unknown = EXPECTATIONS[case.expect].needs - set(polarities_of(info.labels).values())
