@@ -137,9 +137,9 @@ def that_fit(parts: Parts, network: Network) -> Parts:
         kept, rejected = [], []
         for row, (samples, text) in enumerate(zip(part.arrays["audio"], part.spelled, strict=True)):
             assert samples is not None, "sound is all it reads"
-            reason = _misfit(n_frames(samples, parts.settings.audio), text, stride, window)
+            field, reason = _misfit(n_frames(samples, parts.settings.audio), text, stride, window)
             if reason:
-                rejected.append(Rejection(*part.sources[row], "label", reason))
+                rejected.append(Rejection(*part.sources[row], field, reason))
             else:
                 kept.append(row)
         if not kept:
@@ -153,17 +153,17 @@ def that_fit(parts: Parts, network: Network) -> Parts:
     return dataclasses.replace(parts, train=train_part, valid=valid_part)
 
 
-def _misfit(n_frames: int, text: Array, stride: int, window: int) -> str:
-    """Why a recording cannot teach its text; "" if it can."""
+def _misfit(n_frames: int, text: Array, stride: int, window: int) -> tuple[str, str]:
+    """The field at fault and why a recording cannot teach its text; "", "" if it can."""
     if n_frames > window:
-        return (
+        return "audio", (
             f"the recording has {n_frames} frames, training reads {window} at most; cut it, or "
             "raise audio.max_seconds"
         )
     n_answers, needed = -(-n_frames // stride), ctc.frames_needed(text.tolist())
     if needed > n_answers:
-        return (
+        return "label", (
             f"the text needs {needed} frames, its recording has {n_answers} after the encoder's "
             "stride; correct the text, or lower audio.hop_ms"
         )
-    return ""
+    return "", ""
