@@ -30,7 +30,7 @@ from moodal.api import evaluate, train
 from moodal.config import Columns
 from moodal.data.copying import copy_rows
 from moodal.data.manifest import read
-from moodal.data.split import hold_out, split
+from moodal.data.split import hold_out, split, write_parts
 from moodal.types import Rejection
 
 
@@ -81,8 +81,8 @@ def parts(given: Set, data: Path, scratch: Path) -> Iterator[tuple[Path, Path]]:
     folder = data / given.folder
     whole = folder / f"train.{given.suffix}"
     if given.fifth:
-        held = hold_out(whole, scratch, columns=Columns(**given.columns), share=0.2)
-        yield held.train, held.valid
+        fifth = hold_out(whole, columns=Columns(**given.columns), share=0.2)
+        yield write_parts(fifth, scratch, columns=Columns(**given.columns))
         return
     if not given.folds:
         yield whole, folder / f"dev.{given.suffix}"

@@ -179,6 +179,18 @@ def test_without_a_second_file_the_same_rows_are_held_out_and_nothing_else_is_le
     assert names(tmp_path / "deep") == ["one", "two"]
 
 
+def test_a_row_that_cannot_be_used_is_named_by_its_own_number_where_rows_are_held_out(
+    tmp_path: Path,
+) -> None:
+    train = tmp_path / "train.csv"
+    lines = [f"lovely {i},{'ab'[i % 2]}" for i in range(40)]
+    train.write_text("text,label\n" + "\n".join([*lines[:30], ",a", *lines[30:]]), encoding="utf-8")
+    model = api.train(train, out=tmp_path / "model", settings=("train.epochs=1",))
+    (rejection,) = model.info.data["train"]["rejections"]
+    assert rejection["source"] == "train.csv row 31"
+    assert model.info.data["valid"]["rejected"] == 0
+
+
 def test_a_run_without_a_second_file_is_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

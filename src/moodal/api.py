@@ -6,7 +6,6 @@ import io
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -19,7 +18,7 @@ from tqdm import tqdm
 from moodal import bundle, config
 from moodal.config import Columns, Run
 from moodal.data import manifest
-from moodal.data.split import hold_out
+from moodal.data.split import HeldOut, hold_out
 from moodal.errors import CapacityError, ConfigError
 from moodal.preprocess import audio, image
 from moodal.runtime import regions
@@ -91,47 +90,22 @@ def train(
         raise CapacityError(
             f"training needs the package {error.name}: pip install 'moodal[train]'"
         ) from error
-    out = Path(out).resolve()
-    with _parts(Path(file), None if valid is None else Path(valid), out, run) as (known, judge):
-        model: Model = module.train(
-            known, valid=judge, out=out, run=run, start=parents, resume=resume
-        )
+    out, file = Path(out).resolve(), Path(file)
+    bundle.check_target(out)
+    judge = _held_out(file, run) if valid is None else Path(valid)
+    model: Model = module.train(file, valid=judge, out=out, run=run, start=parents, resume=resume)
     return model
 
 
-@contextmanager
-def _parts(file: Path, valid: Path | None, out: Path, run: Run) -> Iterator[tuple[Path, Path]]:
-    """The files to learn from and to choose by, two parts of one where no other was named.
-
-    They lie beside `out`: relative paths of media, and with them the bytes that a resumed run
-    compares, are then the same each time, and the disk is the one that has room for results.
-    """
-    if valid is not None:
-        yield file, valid
-        return
-    bundle.check_target(out)
-    with bundle.writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent)
-    with folder:
-        held = hold_out(
-            file,
-            Path(folder.name),
-            columns=run.columns,
-            seed=run.train.seed,
-            sets=run.train.mixture is not None,
-        )
-        sys.stderr.write(
-            f"{held.n_held:,} of {held.n_rows:,} rows are held out to choose the best epoch by "
-            f"({held.rule}, seed {run.train.seed}); --valid names others\n"
-        )
-        if held.n_rejected:
-            first = held.rejected[0]
-            sys.stderr.write(
-                f"{held.n_rejected:,} rows cannot be read and are left out; the first: "
-                f"{first.source}: {first.field} {first.reason}\n"
-            )
-        yield held.train, held.valid
+def _held_out(file: Path, run: Run) -> HeldOut:
+    """The rows to choose the best epoch by, where no file of them was named."""
+    seed, sets = run.train.seed, run.train.mixture is not None
+    held = hold_out(file, columns=run.columns, seed=seed, sets=sets)
+    sys.stderr.write(
+        f"{held.n_held:,} of {held.n_rows:,} rows are held out to choose the best epoch by "
+        f"({held.rule}, seed {seed}); --valid names others\n"
+    )
+    return held
 
 
 def evaluate(

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from moodal.config import Columns
 from moodal.data import manifest
-from moodal.data.split import PARTS, HeldOut, hold_out, split
+from moodal.data.split import PARTS, HeldOut, hold_out, split, write_parts
 from moodal.errors import DataError
 from moodal.types import Record
 
@@ -114,9 +115,10 @@ def test_what_cannot_be_done_is_said(options: dict[str, Any], said: str, tmp_pat
 
 
 def _both(held: HeldOut, columns: Columns) -> list[list[Record]]:
+    rows = list(zip(manifest.read(held.path, columns), held.is_held, strict=True))
     return [
-        [r for r in manifest.read(path, columns) if isinstance(r, Record)]
-        for path in (held.train, held.valid)
+        [r for r, out in rows if isinstance(r, Record) and out == wanted]
+        for wanted in (False, True)
     ]
 
 
@@ -125,7 +127,7 @@ COLUMNS = Columns(group="speaker")
 
 def test_every_label_gives_its_tenth(tmp_path: Path) -> None:
     rows = [(f"t{i}", "ab"[i % 5 == 0], "") for i in range(1000)]
-    held = hold_out(_write(tmp_path, rows), tmp_path / "out", columns=COLUMNS)
+    held = hold_out(_write(tmp_path, rows), columns=COLUMNS)
     assert (held.rule, held.n_held, held.n_rows) == ("stratified by label", 100, 1000)
     train, valid = _both(held, COLUMNS)
     assert [sum(r.target == label for r in valid) for label in "ab"] == [80, 20]
@@ -134,7 +136,7 @@ def test_every_label_gives_its_tenth(tmp_path: Path) -> None:
 
 def test_groups_are_held_out_whole(tmp_path: Path) -> None:
     rows = [(f"t{i}", "ab"[i % 2], f"s{i % 20}") for i in range(400)]
-    held = hold_out(_write(tmp_path, rows), tmp_path / "out", columns=COLUMNS)
+    held = hold_out(_write(tmp_path, rows), columns=COLUMNS)
     assert (held.rule, held.n_held) == ("whole groups", 40)
     train, valid = ({r.group for r in part} for part in _both(held, COLUMNS))
     assert not train & valid
@@ -143,12 +145,12 @@ def test_groups_are_held_out_whole(tmp_path: Path) -> None:
 
 def test_a_group_column_without_groups_means_nothing(tmp_path: Path) -> None:
     rows = [(f"t{i}", "ab"[i % 2], "") for i in range(100)]
-    assert hold_out(_write(tmp_path, rows), tmp_path, columns=COLUMNS).rule == "stratified by label"
+    assert hold_out(_write(tmp_path, rows), columns=COLUMNS).rule == "stratified by label"
 
 
 def test_of_data_sets_each_label_of_each_gives_its_tenth(tmp_path: Path) -> None:
     rows = [(f"t{i}", "ab"[i % 2], "xxxy"[i // 2 % 4]) for i in range(400)]
-    held = hold_out(_write(tmp_path, rows), tmp_path / "out", columns=COLUMNS, sets=True)
+    held = hold_out(_write(tmp_path, rows), columns=COLUMNS, sets=True)
     assert held.rule == "stratified by label"
     _, valid = _both(held, COLUMNS)
     counts = {(g, c): sum((r.group, r.target) == (g, c) for r in valid) for g in "xy" for c in "ab"}
@@ -157,7 +159,7 @@ def test_of_data_sets_each_label_of_each_gives_its_tenth(tmp_path: Path) -> None
 
 def test_rows_without_a_label_are_learned_from(tmp_path: Path) -> None:
     rows = [(f"t{i}", "ab"[i % 2] if i % 4 else "", "") for i in range(400)]
-    train, valid = _both(hold_out(_write(tmp_path, rows), tmp_path / "out"), Columns())
+    train, valid = _both(hold_out(_write(tmp_path, rows)), Columns())
     assert all(r.target for r in valid)
     assert len(valid) == 30
     assert sum(r.target is None for r in train) == 100
@@ -165,14 +167,14 @@ def test_rows_without_a_label_are_learned_from(tmp_path: Path) -> None:
 
 def test_where_no_row_has_a_label_rows_are_held_out_all_the_same(tmp_path: Path) -> None:
     rows = [(f"t{i}", "", "") for i in range(200)]
-    held = hold_out(_write(tmp_path, rows), tmp_path / "out")
+    held = hold_out(_write(tmp_path, rows))
     assert (held.rule, held.n_held) == ("at random", 20)
 
 
 @pytest.mark.parametrize("n_rows", [200, 3000])
 def test_numbers_and_texts_are_drawn_at_random(n_rows: int, tmp_path: Path) -> None:
     file = _write(tmp_path, [(f"t{i}", f"{i / 7}", "") for i in range(n_rows)])
-    one, other = (hold_out(file, tmp_path / f"{s}", seed=s) for s in (0, 1))
+    one, other = (hold_out(file, seed=s) for s in (0, 1))
     assert (one.rule, one.n_held) == ("at random", n_rows // 10)
     drawn = [{str(r.text) for r in _both(held, Columns())[1]} for held in (one, other)]
     assert len(drawn[0] & drawn[1]) < n_rows // 20, "another seed, other rows"
@@ -184,31 +186,38 @@ def test_the_one_row_of_a_label_is_learned_from(tmp_path: Path) -> None:
     rows = [(f"t{i}", "ab"[i % 2], "") for i in range(200)]
     only = {f"only {i}" for i in range(40)}
     file = _write(tmp_path, rows + [(text, f"label {text}", "") for text in sorted(only)])
-    train, valid = _both(hold_out(file, tmp_path / "out"), Columns())
+    train, valid = _both(hold_out(file), Columns())
     assert only <= {r.text for r in train}
     assert len(valid) == 20
 
 
 def test_equal_texts_are_not_held_out_apart(tmp_path: Path) -> None:
     rows = [(f"t{i % 100}", "ab"[i % 2], "") for i in range(400)]
-    train, valid = _both(hold_out(_write(tmp_path, rows), tmp_path / "out"), Columns())
+    train, valid = _both(hold_out(_write(tmp_path, rows)), Columns())
     assert not {r.text for r in train} & {r.text for r in valid}
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
-def test_the_same_seed_holds_out_the_same_bytes(suffix: str, tmp_path: Path) -> None:
+def test_the_same_seed_holds_out_the_same_rows_and_writes_them_as_files(
+    suffix: str, tmp_path: Path
+) -> None:
     file = tmp_path / f"all.{suffix}"
     rows = ", ".join(f"('t{i}', '{i % 3}', 'a/{i}.png')" for i in range(300))
     how = {"csv": "FORMAT csv, HEADER", "jsonl": "FORMAT json", "parquet": "FORMAT parquet"}
     duckdb.sql(
         f"COPY (SELECT * FROM (VALUES {rows}) AS t(text, label, image)) TO '{file}' ({how[suffix]})"
     )
-    parts = [hold_out(file, tmp_path / name, seed=3) for name in ("one", "two", "one")]
-    bytes_of = [(held.train.read_bytes(), held.valid.read_bytes()) for held in parts]
-    assert bytes_of[0] == bytes_of[1] == bytes_of[2]
-    other = hold_out(file, tmp_path / "three", seed=4)
-    assert other.valid.read_bytes() != parts[0].valid.read_bytes()
-    (record, *_) = _both(parts[1], Columns())[1]
+    one, same, other = (hold_out(file, seed=seed) for seed in (3, 3, 4))
+    assert np.array_equal(one.is_held, same.is_held)
+    assert not np.array_equal(one.is_held, other.is_held)
+    train, valid = write_parts(one, tmp_path / "parts")
+    expected = _both(one, Columns())
+    for path, part in zip((train, valid), expected, strict=True):
+        assert [r.text for r in manifest.read(path) if isinstance(r, Record)] == [
+            r.text for r in part
+        ]
+    record = next(iter(manifest.read(valid)))
+    assert isinstance(record, Record)
     assert isinstance(record.image, Path)
     assert record.image.resolve().parent == tmp_path / "a", "paths still lead to the media"
 
@@ -227,21 +236,21 @@ def test_too_few_to_hold_any_out_is_said(
     rows: list[tuple[str, str, str]], said: str, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match=f"all.csv: has {said}.*name a file with --valid"):
-        hold_out(_write(tmp_path, rows), tmp_path / "out", columns=COLUMNS)
-    assert not (tmp_path / "out").exists()
+        hold_out(_write(tmp_path, rows), columns=COLUMNS)
 
 
 def test_standard_input_cannot_be_read_twice() -> None:
     with pytest.raises(DataError, match="save it as a file"):
-        hold_out(Path("-"), Path())
+        hold_out(Path("-"))
 
 
-def test_rows_that_cannot_be_read_are_counted_and_named_when_rows_are_held_out(
+def test_rows_that_cannot_be_read_are_left_to_whoever_learns_and_names_them(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "rows.csv"
     lines = [f"text {i},{'ab'[i % 2]}" for i in range(40)]
     path.write_text("text,label\n" + "\n".join([*lines[:7], ",a", *lines[7:]]), encoding="utf-8")
-    held = hold_out(path, tmp_path)
-    assert (held.n_rows, held.n_rejected) == (40, 1)
-    assert held.rejected[0].source == "rows.csv row 8"
+    held = hold_out(path)
+    assert (held.n_rows, len(held.is_held), held.is_held[7]) == (40, 41, False)
+    parts = write_parts(held, tmp_path / "out")
+    assert [sum(1 for _ in manifest.read(part)) for part in parts] == [36, 4]

@@ -32,19 +32,20 @@ Rule = Literal["whole groups", "stratified by label", "at random"]
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """Two parts of a manifest: `train` to learn from, and `valid`, the rows held out.
+    """Rows of a manifest that are held out, and those to learn from.
 
-    rule: how they were drawn. n_held: rows held out, of the n_rows that can be read. rejected: the
-    first of the n_rejected rows that cannot, which are in neither part.
+    is_held: (N,) bool, of the N rows that can and that cannot be read; the latter are learned from,
+    so that whoever learns names them. rule: how they were drawn. n_rows: those that can be read.
     """
 
-    train: Path
-    valid: Path
+    path: Path
+    is_held: NDArray[np.bool_]
     rule: Rule
-    n_held: int
     n_rows: int
-    n_rejected: int = 0
-    rejected: tuple[Rejection, ...] = ()
+
+    @property
+    def n_held(self) -> int:
+        return int(self.is_held.sum())
 
 
 class _Scan:
@@ -116,14 +117,13 @@ def split(
 
 def hold_out(
     path: Path,
-    out: Path,
     *,
     columns: Columns = DEFAULT_COLUMNS,
     share: float = 0.1,
     seed: int = 0,
     sets: bool = False,
 ) -> HeldOut:
-    """Write two parts of a manifest into the folder `out`: to learn from, and to choose by.
+    """Draw the rows of a manifest to choose by; the others are to learn from.
 
     Where groups are filled in, whole ones are held out. Else each label gives its share; labels of
     fewer than 1 / share rows give theirs together, at random, and one that a single row has gives
@@ -131,8 +131,8 @@ def hold_out(
 
     share: of the labelled rows, in (0, 1). A row without a label is learned from, if any row has
         one. sets: groups are data sets, whose labels each give their share, and not speakers.
-    Rows that cannot be read are left out. Same file, share and seed: the same two files, bytewise.
-    Raises: DataError, when there are no two rows or groups to part; CapacityError.
+    Same file, share and seed: the same rows.
+    Raises: DataError, when there are no two rows or groups to part.
     """
     if path == STDIN:
         raise DataError("standard input can be read only once; save it as a file to train on it")
@@ -141,29 +141,32 @@ def hold_out(
     readable = np.frombuffer(scan.readable, dtype=np.uint8).astype(bool)
     chosen, strata = _eligible(scan, readable, share)
     units = np.frombuffer(scan.units, dtype=np.uint64)
-    if len(np.unique(units[chosen])) < len(HELD_OUT):
+    if len(np.unique(units[chosen])) < 2:
         what = "group" if by_group else "row"
         raise DataError(
             f"{path.name}: has fewer than two labelled {what}s that differ, so none can be held "
             "out to choose the best epoch by; add more, or name a file with --valid"
         )
-    part_of = np.where(readable, 0, NOWHERE).astype(np.uint8)
+    is_held = np.zeros(len(readable), np.bool_)
     ratios = (1 - share, share)
-    part_of[chosen] = _drawn(units[chosen], strata[chosen], ratios, np.random.default_rng(seed))
-    train, valid = (out / f"{name}{path.suffix.lower()}" for name in HELD_OUT)
-    copy_rows(path, (train, valid), part_of=part_of, columns=columns)
+    drawn = _drawn(units[chosen], strata[chosen], ratios, np.random.default_rng(seed))
+    is_held[chosen] = drawn == 1
     rule: Rule = "stratified by label" if strata.any() else "at random"
-    rule = "whole groups" if by_group else rule
-    n_rows = int(readable.sum())
-    return HeldOut(
-        train,
-        valid,
-        rule,
-        int((part_of == 1).sum()),
-        n_rows,
-        len(readable) - n_rows,
-        tuple(scan.rejections),
-    )
+    return HeldOut(path, is_held, "whole groups" if by_group else rule, int(readable.sum()))
+
+
+def write_parts(
+    held: HeldOut, out: Path, *, columns: Columns = DEFAULT_COLUMNS
+) -> tuple[Path, Path]:
+    """Both parts as files in the folder `out`: to learn from, and held out. Rows that cannot be
+    read are in neither. Raises: CapacityError."""
+    part_of = held.is_held.astype(np.uint8)
+    for number, found in enumerate(read(held.path, columns)):
+        if isinstance(found, Rejection):
+            part_of[number] = NOWHERE
+    train, valid = (out / f"{name}{held.path.suffix.lower()}" for name in HELD_OUT)
+    copy_rows(held.path, (train, valid), part_of=part_of, columns=columns)
+    return train, valid
 
 
 def _has_groups(path: Path, columns: Columns) -> bool:

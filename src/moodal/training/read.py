@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moodal.config import Run
+from moodal.config import Columns, Run
 from moodal.data import manifest
+from moodal.data.rows import STDIN
+from moodal.data.split import HeldOut
 from moodal.errors import ConfigError, DataError
 from moodal.model.model import Network
 from moodal.preprocess import batch, symbols, vocabulary
@@ -30,8 +34,49 @@ from moodal.types import Record, Rejection
 Array = NDArray[Any]
 
 
-def read(file: Path, valid: Path, run: Run, known: Lexicon | None) -> Parts:
-    """Two passes over the training manifest (what is in it; its rows), one over validation."""
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A manifest, or some of its rows: (N,) bool, one a row."""
+
+    path: Path
+    rows: NDArray[np.bool_] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def records(self, columns: Columns) -> Iterator[Record | Rejection]:
+        for number, record in enumerate(manifest.read(self.path, columns)):
+            if self.rows is None or self.rows[number]:
+                yield record
+
+    def fingerprint(self) -> str:
+        """sha256 of the file, and of which rows of it are meant.
+
+        Raises: ConfigError for standard input.
+        """
+        if self.path == STDIN:
+            raise ConfigError("training reads its files more than once: give a file, not '-'")
+        whole = manifest.fingerprint(self.path)
+        if self.rows is None:
+            return whole
+        return hashlib.sha256(whole.encode() + self.rows.tobytes()).hexdigest()
+
+
+class TwoParts(NamedTuple):
+    train: Part
+    valid: Part
+
+
+def parts_of(file: Path, valid: Path | HeldOut) -> TwoParts:
+    if isinstance(valid, HeldOut):
+        return TwoParts(Part(file, ~valid.is_held), Part(file, valid.is_held))
+    return TwoParts(Part(file), Part(valid))
+
+
+def read(sources: TwoParts, run: Run, known: Lexicon | None) -> Parts:
+    """Two passes over the training rows (what is in them; one by one), one over validation."""
+    file = sources.train
     task, survey = TASKS[run.task], Survey()
     _check_settings(run)
     try:
@@ -47,13 +92,13 @@ def read(file: Path, valid: Path, run: Run, known: Lexicon | None) -> Parts:
     try:
         train_part, valid_part = (
             examples.build(
-                _records(path, run),
+                _records(part, run),
                 codec=codec,
                 decoder=decoder,
-                name=path.name,
-                training=path is file,
+                name=part.name,
+                training=part is file,
             )
-            for path in (file, valid)
+            for part in sources
         )
     finally:
         decoder.close()
@@ -65,9 +110,9 @@ def read(file: Path, valid: Path, run: Run, known: Lexicon | None) -> Parts:
     return Parts(codec, settings, lexicon, inputs, train_part, valid_part, survey)
 
 
-def _records(path: Path, run: Run) -> Iterator[Record | Rejection]:
-    """The rows of a manifest; where a text's hidden part is the target, the text stands for it."""
-    for record in manifest.read(path, run.columns):
+def _records(part: Part, run: Run) -> Iterator[Record | Rejection]:
+    """The rows of a part; where a text's hidden part is the target, the text stands for it."""
+    for record in part.records(run.columns):
         if run.train.denoise and isinstance(record, Record):
             text = record.text if isinstance(record.text, str) else None
             yield dataclasses.replace(record, target=text)

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from moodal import bundle
 from moodal.config import Run
-from moodal.data import manifest
-from moodal.errors import ConfigError
+from moodal.data.split import HeldOut
 from moodal.model import build
 from moodal.model.build import Measured
 from moodal.model.model import Network
@@ -39,7 +38,7 @@ MEASURED_ROWS = 2000
 def train(
     file: Path,
     *,
-    valid: Path,
+    valid: Path | HeldOut,
     out: Path,
     run: Run | None = None,
     start: Sequence[Path] = (),
@@ -47,10 +46,10 @@ def train(
 ) -> Model:
     """Train a model and save it as a bundle.
 
-    file, valid: manifests (CSV, TSV, JSONL, Parquet) for training and validation. out: the folder
-    to write; a bundle there is replaced when the new one is whole. run: settings, None = defaults.
-    start: trained models whose words and weights to begin with. resume: go on with the run of the
-    same settings and data that was stopped.
+    file, valid: manifests (CSV, TSV, JSONL, Parquet) for training and validation; valid may be rows
+    of `file` that are held out. out: the folder to write; a bundle there is replaced when the new
+    one is whole. run: settings, None = defaults. start: trained models whose words and weights to
+    begin with. resume: go on with the run of the same settings and data that was stopped.
 
     Raises: DataError, ConfigError, ModelError, CapacityError.
     """
@@ -58,12 +57,12 @@ def train(
     bundle.check_target(out)
     torch.set_num_threads(run.train.threads)
     parents = starting.read(start)
-    hashes = _hashes(file, valid)
+    hashes = {p: part.fingerprint() for p, part in reading.parts_of(file, valid)._asdict().items()}
     lineage = [f"{p.info.name} {p.info.seal[:12]}" for p in parents]
     settings = run.model_dump(mode="json")
     identity = {"settings": settings, "data": hashes, "parents": lineage}
     with Workplace(out, identity, resume=resume) as place:
-        parts = reading.read(file, valid, run, starting.lexicon(parents))
+        parts = reading.read(reading.parts_of(file, valid), run, starting.lexicon(parents))
         torch.manual_seed(run.train.seed)
         network = build.network(run, parts.settings, _measure(parts, run))
         parts = reading.that_fit(parts, network)
@@ -100,13 +99,6 @@ class Workplace:
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is None or not (self.folder / checkpoint.STATE).is_file():
             shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _hashes(file: Path, valid: Path) -> dict[str, str]:
-    for path in (file, valid):
-        if str(path) == "-":
-            raise ConfigError("training reads its files more than once: give a file, not '-'")
-    return {"train": manifest.fingerprint(file), "valid": manifest.fingerprint(valid)}
 
 
 def _measure(parts: Parts, run: Run) -> Measured:
