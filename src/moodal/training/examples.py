@@ -96,7 +96,8 @@ class Examples:
     decoded arrays, None where it is absent. rejected: the rows left out; n_unlabelled: rows
     without a label. probabilities: row -> (C,), where they are given. groups: N names. sources: N
     (id, source) of the rows. texts: N targets as they were written. spelled: N targets as (T,)
-    codes of their symbols, of none where the answer is no text.
+    codes of their symbols, of none where the answer is no text. read: row -> the text that is
+    answered with a text, whose unknown characters may be copied; of a validation part alone.
     """
 
     codes: NDArray[np.float64]
@@ -108,6 +109,7 @@ class Examples:
     sources: list[tuple[str, str]] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     spelled: list[Array] = field(default_factory=list)
+    read: dict[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -139,6 +141,7 @@ class Examples:
             groups=[self.groups[row] for row in rows],
             texts=[self.texts[row] for row in rows],
             spelled=[self.spelled[row] for row in rows],
+            read={place: self.read[row] for place, row in enumerate(rows) if row in self.read},
             sources=[self.sources[row] for row in rows],
             rejected=(*self.rejected, *rejected),
             n_unlabelled=self.n_unlabelled,
@@ -278,7 +281,7 @@ def build(
             try:
                 taught.append(_taught(record, codec, training=training))
                 rows.append(decoder.arrays(record))
-                kept.append(_bare(record))
+                kept.append(_bare(record, with_text=codec.symbols is not None and not training))
             except RecordError as error:
                 del taught[len(rows) :]
                 rejected.append(error.rejection(record.id, record.source))
@@ -300,6 +303,7 @@ def build(
         groups=[sys.intern(record.group) for record in kept],
         texts=[record.target or "" for record in kept],
         spelled=[codec.task.spell(r.target or "", codec.labels, codec.symbols) for r in kept],
+        read={row: r.text for row, r in enumerate(kept) if isinstance(r.text, str)},
         sources=[(record.id, record.source) for record in kept],
         rejected=tuple(rejected),
         n_unlabelled=n_unlabelled,
@@ -317,13 +321,14 @@ def denoised(part: Examples, codec: Codec) -> Examples:
         spelled.append(np.append(target, END).astype(np.int64))
         written.append("".join(codec.labels[code] for code in target).strip())
     arrays = part.arrays | {"text": texts}
-    return dataclasses.replace(part, arrays=arrays, spelled=spelled, texts=written)
+    return dataclasses.replace(part, arrays=arrays, spelled=spelled, texts=written, read={})
 
 
-def _bare(record: Record) -> Record:
+def _bare(record: Record, *, with_text: bool) -> Record:
     """All but its media."""
     target = None if record.target is None else sys.intern(record.target)
-    return Record(record.id, target=target, group=record.group, source=record.source)
+    text = record.text if with_text else None
+    return Record(record.id, text, target=target, group=record.group, source=record.source)
 
 
 def _taught(record: Record, codec: Codec, *, training: bool) -> tuple[float, Array | None]:

@@ -263,4 +263,5 @@ def _outputs(model: Model, parts: Parts) -> Iterator[Outputs]:
             {m: parts.inputs[m].finish(a) for m, c in columns.items() if (a := c[row]) is not None}
             for row in rows
         ]
-        yield from model.answer([Record(str(row)) for row in rows], arrays)
+        records = [Record(str(row), parts.valid.read.get(row)) for row in rows]
+        yield from model.answer(records, arrays)
