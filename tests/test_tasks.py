@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tiny import LABELLED, NUMBERED
 
 from moodal import config
+from moodal.config import Run
 from moodal.errors import DataError, RecordError
 from moodal.preprocess import symbols
 from moodal.preprocess.symbols import END
@@ -289,7 +290,7 @@ def test_speech_is_written_down_from_sound_alone() -> None:
 
 
 def test_the_settings_of_a_task_hold_where_nothing_else_is_said() -> None:
-    run = configure(None, ("task=transcribe",), under={})
+    run = configure(None, ("task=transcribe",), under={}, columns=())
     assert (run.audio_encoder.kind, run.fusion.width) != (
         config.Run().audio_encoder.kind,
         config.Run().fusion.width,
@@ -297,11 +298,25 @@ def test_the_settings_of_a_task_hold_where_nothing_else_is_said() -> None:
     for stage, values in HEARD.defaults.items():
         for key, value in values.items():
             assert getattr(getattr(run, stage), key) == value
-    said = configure(None, ("task=transcribe", "fusion.width=16"), under={})
+    said = configure(None, ("task=transcribe", "fusion.width=16"), under={}, columns=())
     assert said.fusion.width == 16
-    parent = configure(None, ("task=transcribe",), under={"fusion": {"width": 20}})
+    parent = configure(None, ("task=transcribe",), under={"fusion": {"width": 20}}, columns=())
     assert parent.fusion.width == 20
     assert parent.audio_encoder == run.audio_encoder
     given = config.parse({"task": "transcribe", "train": {"epochs": 3}})
-    assert configure(given, (), under={}).train.epochs == 3
-    assert configure(None, (), under={}) == config.Run(), "the first task has none of its own"
+    assert configure(given, (), under={}, columns=()).train.epochs == 3
+    assert configure(None, (), under={}, columns=()) == config.Run(), (
+        "the first task has none of its own"
+    )
+
+
+def test_pictures_alone_have_settings_of_their_own() -> None:
+    def epochs(*settings: str, columns: tuple[str, ...] = ("photo", "label"), **under: Any) -> int:
+        return configure(None, settings, under=under, columns=columns).train.epochs
+
+    plain = Run().train.epochs
+    assert epochs("columns.image=photo") > plain
+    assert epochs("columns.image=photo", "train.epochs=3") == 3
+    assert epochs("columns.image=photo", columns=("photo", "text")) == plain
+    assert epochs("modalities=[image]", columns=("text", "image")) > plain
+    assert epochs("columns.image=photo", image_encoder={"width": 96}) == plain, "as its parent"

@@ -65,6 +65,7 @@ IMAGE = Stage(
         "train.mixture=0.7",
         "train.class_weights=0",
         "image.size=48",
+        "image_encoder.width=96",
         "train.epochs=24",
         "train.batch_size=128",
         "train.learning_rate=3e-3",

@@ -81,7 +81,9 @@ def train(
     """
     parents = [bundle.find(parent) for parent in start]
     under = bundle.settings_of(parents)
-    run = configure(Path(run) if isinstance(run, str) else run, settings, under=under)
+    there = () if str(file) == "-" else manifest.columns_of(Path(file))
+    source = Path(run) if isinstance(run, str) else run
+    run = configure(source, settings, under=under, columns=there)
     try:
         module = import_module("moodal.training.run")
     except ModuleNotFoundError as error:

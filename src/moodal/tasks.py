@@ -77,7 +77,8 @@ class Task:
     goal: the metric that training watches; higher_is_better says which way.
     kinds: kinds of input that this task reads as another kind. windowed: what is longer than an
         encoder reads at once is read in windows, not cut.
-    defaults: stage -> settings that suit it better than those of config.
+    defaults: stage -> settings that suit it better than those of config. alone: modality -> the
+        same, where it is all that is read.
     """
 
     name: TaskName
@@ -106,6 +107,7 @@ class Task:
     kinds: Mapping[Kind, Kind] = field(default_factory=dict)
     windowed: bool = False
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    alone: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
 
 
 PRIOR_SPREAD = 0.3
@@ -196,6 +198,9 @@ def _most_common(counts: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: -item[1])[:MOST_SHOWN])
 
 
+PHOTOS = {"image_encoder": {"width": 64}, "train": {"epochs": 60, "patience": 15}}
+"""Pictures from scratch learn slowly, their score jumping from epoch to epoch. Measured: LOG.md."""
+
 _ONE_ANSWER: dict[str, Any] = {
     "head": "summary",
     "spell": _no_spelling,
@@ -203,6 +208,7 @@ _ONE_ANSWER: dict[str, Any] = {
     "worth": lambda answer, index: float(answer[index]),
     "judge": lambda target, answer: answer,
     "shown": _most_common,
+    "alone": {"image": PHOTOS},
 }
 """What tasks share whose answer is a label or a number."""
 
@@ -315,12 +321,21 @@ TASKS: dict[str, Task] = {
 
 
 def configure(
-    source: Path | config.Run | None, settings: Sequence[str], *, under: Mapping[str, Any]
+    source: Path | config.Run | None,
+    settings: Sequence[str],
+    *,
+    under: Mapping[str, Any],
+    columns: Sequence[str],
 ) -> config.Run:
     """As config.load, with the task's own defaults where neither source, settings nor `under` (what
     a parent was made with) say anything.
 
+    columns: of the training file; if they hold one modality alone, its defaults as well.
     Raises: ConfigError.
     """
-    task = TASKS[config.load(source, settings, under=under).task]
-    return config.load(source, settings, under=config.laid(task.defaults, under))
+    run = config.load(source, settings, under=under)
+    task = TASKS[run.task]
+    there = run.modalities or [m for m in MODALITIES if getattr(run.columns, m) in columns]
+    alone = task.alone.get(there[0], {}) if len(there) == 1 and not under else {}
+    own = config.laid(task.defaults, alone)
+    return config.load(source, settings, under=config.laid(own, under))
