@@ -198,7 +198,7 @@ def _most_common(counts: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: -item[1])[:MOST_SHOWN])
 
 
-PHOTOS = {"image_encoder": {"width": 64}, "train": {"epochs": 60, "patience": 15}}
+PHOTOS = {"image_encoder": {"width": 64}, "train": {"epochs": 60, "patience": 60}}
 """Pictures from scratch learn slowly, their score jumping from epoch to epoch. Measured: LOG.md."""
 
 _ONE_ANSWER: dict[str, Any] = {
