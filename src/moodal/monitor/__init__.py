@@ -1,0 +1,1 @@
+"""What the journal tells: drift, quality, alerts; corrections as rows; which model stays."""
