@@ -20,6 +20,7 @@ from PIL import Image
 from tiny import LABELS, NUMBERED, SETTINGS, train_once
 
 from moodal import cli
+from moodal.cli import show
 from moodal.errors import ConfigError, DataError, ModelError, MoodalError, RecordError
 
 TEXTS = "id,text,label\n1,这部电影很精彩,good\n2,an awful day,bad\n3,okay,fair\n"
@@ -199,7 +200,7 @@ def test_an_unsure_answer_says_so() -> None:
         "words": [],
         "regions": [],
     }
-    first, *_ = cli._answer(answer).splitlines()
+    first, *_ = show.answer_text(answer).splitlines()
     assert first == "good  0.400  (abstains: not sure enough / 弃权：把握不足)"
 
 
@@ -216,7 +217,7 @@ def test_an_answer_that_is_a_text_is_told_as_one() -> None:
         "words": [],
         "regions": [],
     }
-    assert cli._answer(answer).splitlines() == ["一个标题  0.500", "from  text +0.500"]
+    assert show.answer_text(answer).splitlines() == ["一个标题  0.500", "from  text +0.500"]
 
 
 def test_a_record_that_cannot_be_read_is_an_error() -> None:

@@ -1,0 +1,51 @@
+"""Options that several commands share, and how what they are given is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+PATH = click.Path(path_type=Path)
+
+
+def json_option(command: Command) -> Command:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(command)
+
+
+def columns_option(command: Command) -> Command:
+    return click.option(
+        "--column",
+        "renames",
+        multiple=True,
+        metavar="OURS=THEIRS",
+        help="Name of a column in the file, e.g. text=review; may be repeated.",
+    )(command)
+
+
+def model_option(command: Command) -> Command:
+    return click.option(
+        "--model",
+        type=PATH,
+        help="Folder of the model; without it, the one that comes with the package.",
+    )(command)
+
+
+def pairs_of(renames: Iterable[str]) -> dict[str, str]:
+    pairs = {}
+    for rename in renames:
+        ours, equals, theirs = rename.partition("=")
+        if not equals:
+            raise click.UsageError(f"--column {rename!r}: write it as text=review")
+        pairs[ours] = theirs
+    return pairs
+
+
+def columns_of(renames: Iterable[str]) -> Any:
+    from moodal import config
+
+    return config.parse({"columns": pairs_of(renames)}).columns

@@ -1,0 +1,1 @@
+"""A service's commands: serve, keys, feedback, retrain, promote, rollback, monitor."""
