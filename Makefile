@@ -3,18 +3,37 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint check bench clean
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+# What tests start for real: a database, a browser, a voice. Without them those tests are skipped.
+DEBIAN := postgresql chromium espeak-ng
 
-.venv/ready: pyproject.toml constraints.txt
+.PHONY: demo toy test lint check bench bench-serve clean
+
+# The service alone, no torch: what `make demo` needs.
+.venv/served: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0 -c constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	$(PIP) -e '.[media,serve]'
 	touch $@
 
-demo: .venv/ready
-	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
+.venv/ready: .venv/served
+	$(PIP) torch==2.13.0
+	$(PIP) -e '.[dev]'
+	touch $@
 
-test: .venv/ready
+.venv/debian: .venv/served
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		dpkg -s $(DEBIAN) >/dev/null 2>&1 || { apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(DEBIAN) >/dev/null; }; \
+	else echo "not root, or not Debian: tests that need $(DEBIAN) are skipped where those are missing"; fi
+	touch $@
+
+demo: .venv/served
+	$(BIN)/python examples/demo.py
+
+toy: .venv/ready
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/toy.sh
+
+test: .venv/ready .venv/debian
 	$(BIN)/python -m pytest
 
 lint: .venv/ready
@@ -26,8 +45,12 @@ lint: .venv/ready
 check: lint test
 
 bench: .venv/ready
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]' -c constraints.txt
+	$(PIP) -e '.[bench]'
 	$(BIN)/python benchmarks/run.py
+
+bench-serve: .venv/ready
+	$(PIP) -e '.[bench]'
+	$(BIN)/python benchmarks/serve.py
 
 clean:
 	rm -rf .venv build dist demo
