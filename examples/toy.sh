@@ -2,7 +2,7 @@
 # The whole way once, on a toy set: make data, check it, train, evaluate, predict.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-rm -rf demo
+rm -rf demo/data demo/model demo/report demo/predictions.jsonl
 run() { printf '\n$ %s\n' "$*"; "$@"; }
 
 run moodal data toy demo/data --rows 600
