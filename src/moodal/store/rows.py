@@ -21,7 +21,8 @@ class Served:
     an answer that is a text, kept only where inputs are. modalities: joined by "+", "" = none.
     language: of the text, as data.language tells it, or "". measures: runtime.measure of the
     record, name -> number. seconds: from the request's arrival to its answer. inputs: modality ->
-    sha256 of what was kept.
+    sha256 of what was kept. surprise: in [0, 1], how far outside the reference the measures lie, as
+    runtime.measure.surprise tells it.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Served:
     measures: Mapping[str, float]
     seconds: float
     inputs: Mapping[str, str] = field(default_factory=dict)
+    surprise: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ class Event:
 class Alert:
     """Something that was out of bounds. cleared: None while it lasts.
 
-    name: what, e.g. "drift:text.length". value, limit: when it was raised, the worst since.
+    name: what, e.g. "drift:text.length". value: the furthest beyond the limit since it was raised.
+    sentence_zh: the same in Chinese.
     """
 
     id: str
@@ -84,3 +87,4 @@ class Alert:
     value: float
     limit: float
     sentence: str
+    sentence_zh: str = ""
