@@ -309,6 +309,11 @@ def settings_of(folders: Sequence[Path]) -> dict[str, Any]:
     return taken
 
 
+def version(info: Info) -> str:
+    """What tells one saved model from every other: the beginning of its seal."""
+    return info.seal[:12]
+
+
 def size_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ class Outputs:
 
     scores: subset -> (C,) calibrated probabilities, the value, or what was Said; the last is the
     full answer. raw: the same before calibration (of a text there is no other). known: share of
-    known words in the text, in [0, 1].
+    known words in the text, in [0, 1]. pooled: modality -> (D,) float32, the mean of its encoding.
     A record that says nothing has the answer of the empty subset alone.
     """
 
@@ -58,6 +58,7 @@ class Outputs:
     scores: Mapping[Subset, Answered]
     raw: Mapping[Subset, Answered]
     known: float
+    pooled: Mapping[Modality, Array] = field(default_factory=dict)
 
 
 class Model:
@@ -118,7 +119,9 @@ class Model:
         lists of numbers for features; None, NaN and, of media, "" are an absent modality.
         """
         for outputs in self.outputs(records, batch_size=batch_size):
-            yield outputs if isinstance(outputs, Rejection) else self._prediction(outputs, explain)
+            yield (
+                outputs if isinstance(outputs, Rejection) else self.tell(outputs, explain=explain)
+            )
 
     def outputs(
         self,
@@ -132,8 +135,21 @@ class Model:
             yield from self._outputs(chunk)
 
     def warm(self) -> None:
-        """Read every graph now, rather than at the first record that needs it."""
-        self._sessions.warm(self.info.modalities)
+        """Read every graph now, the transcriber's too, rather than at the first record that needs
+        it; after this, threads may share the model."""
+        self._sessions.warm()
+        if self._transcriber is not None:
+            self._transcriber.warm()
+
+    def read(self, record: Record) -> tuple[Record, dict[Modality, Array]]:
+        """The dear half of an answer, for `answer`: the record, with the words of its recording
+        where a transcriber hears them, and its arrays.
+
+        Raises: RecordError when what is given cannot be read, or the model reads none of it.
+        """
+        [heard] = self._with_words([record])
+        assert isinstance(heard, Record), "what was a record stays one"
+        return heard, batch.arrays(heard, self._inputs)
 
     def _with_words(self, chunk: Sequence[Record | Rejection]) -> Sequence[Record | Rejection]:
         """What is said in a recording as the text of a record that has none."""
@@ -175,9 +191,9 @@ class Model:
         asked = [(row, s) for row, a in enumerate(arrays) for s in batch.subsets(tuple(a))]
         scores: list[dict[Subset, Answered]] = [{} for _ in records]
         raws: list[dict[Subset, Answered]] = [{} for _ in records]
-        told = (
-            self._teller.tell(Asked(records, arrays, self._encode(arrays), asked)) if asked else ()
-        )
+        encoded = self._encode(arrays) if asked else {}
+        told = self._teller.tell(Asked(records, arrays, encoded, asked)) if asked else ()
+        means = {m: _mean(seq) for m, seq in encoded.items()}
         for (row, subset), (raw, answered) in zip(asked, told, strict=True):
             raws[row][subset], scores[row][subset] = raw, answered
         known = [1.0] * len(records)
@@ -185,8 +201,14 @@ class Model:
             known = [self._vocabulary.known_share(a["text"]) if "text" in a else 1 for a in arrays]
         prior: dict[Subset, Answered] = {(): self._task.nothing(np.array(self.info.prior))}
         return [
-            Outputs(record, s or prior, r or prior, share)
-            for record, s, r, share in zip(records, scores, raws, known, strict=True)
+            Outputs(
+                record,
+                scores[row] or prior,
+                raws[row] or prior,
+                known[row],
+                {m: mean[row] for m, mean in means.items() if m in arrays[row]},
+            )
+            for row, record in enumerate(records)
         ]
 
     def _encode(self, arrays: Sequence[dict[Modality, Array]]) -> dict[Modality, Seq[Array]]:
@@ -196,11 +218,11 @@ class Model:
             rows = [row for row, a in enumerate(arrays) if modality in a]
             if not rows:
                 continue
-            part = self._read(modality, [arrays[r][modality] for r in rows])
+            part = self._encode_rows(modality, [arrays[r][modality] for r in rows])
             encoded[modality] = spread(part, rows, len(arrays))
         return encoded
 
-    def _read(self, modality: Modality, items: Sequence[Array]) -> Seq[Array]:
+    def _encode_rows(self, modality: Modality, items: Sequence[Array]) -> Seq[Array]:
         """Encodings (b, S', D); what is longer than the encoder reads at once, in windows."""
         window = self.info.settings.windows.get(modality)
         if window is None or max(map(len, items)) <= window:
@@ -218,7 +240,8 @@ class Model:
             parts.append(x[0, first : first + -(-(cut.last - cut.first) // stride)])
         return np.concatenate(parts)
 
-    def _prediction(self, outputs: Outputs, explain: bool) -> Prediction:
+    def tell(self, outputs: Outputs, *, explain: bool = False) -> Prediction:
+        """The decoded answer. explain: as predict."""
         info, present = self.info, list(outputs.scores)[-1]
         decoded = self._task.decode(outputs.scores[present], info.labels)
         reason = self._reason(outputs, decoded)
@@ -315,6 +338,13 @@ class Model:
             raw = score(self._teller, encoded, [(row, present) for row in range(n)])
             answers.append(self._task.activate(raw, temperature))
         return np.concatenate(answers)
+
+
+def _mean(encoded: Seq[Array]) -> Array:
+    """(B, S, D) -> (B, D) over the real positions; of a row without one, zeros."""
+    real = encoded.mask.astype(np.float32)
+    counts = np.maximum(real.sum(axis=1, keepdims=True), 1.0)
+    return np.asarray(np.matmul((real / counts)[:, None], encoded.x)[:, 0])
 
 
 def _check_transcriber(ears: Model, model: Model) -> None:

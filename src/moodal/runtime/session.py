@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moodal import bundle
-from moodal.types import Modality, Seq, Subset
+from moodal.types import Modality, Seq
 
 # Since 1.29 it writes a device's id and sends what it runs to Microsoft, unless told not to before
 # it is imported. Source: https://github.com/microsoft/onnxruntime/pull/27379.
@@ -76,10 +76,11 @@ class Sessions:
         width = self._info.encoding_width
         return Seq(np.zeros((rows, 1, width), np.float32), np.zeros((rows, 1), np.bool_))
 
-    def warm(self, modalities: Subset) -> None:
-        """Read the graphs now, not at the first record."""
-        for name in (*map(bundle.encoder_file, modalities), bundle.HEAD):
-            self._graph(name)
+    def warm(self) -> None:
+        """Read every graph now, not at the first record."""
+        for name in self._info.files:
+            if name.endswith(".onnx"):
+                self._graph(name)
 
     def _graph(self, name: str) -> ort.InferenceSession:
         if name not in self._open:
