@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from moodal.cli import service
 from moodal.cli.data import data
 from moodal.cli.models import evaluate, info, predict, train
 from moodal.errors import MoodalError
@@ -32,5 +33,5 @@ def cli() -> None:
     """Texts, images and recordings in, a sentiment model that you own out."""
 
 
-for command in (data, train, evaluate, predict, info):
+for command in (data, train, evaluate, predict, info, *service.COMMANDS):
     cli.add_command(command)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import pydantic
+import yaml
 from pydantic import Field
 
-from moodal.config import Count, Positive, Stage
+from moodal.config import Count, Positive, Stage, laid
+from moodal.errors import ConfigError
 
 Bounded = Annotated[int, Field(ge=0)]
 
@@ -17,6 +21,8 @@ class Limits(Stage):
 
     megabytes: Positive = 20.0
     """Of one request's body."""
+    read_seconds: Positive = 30.0
+    """In which a request must have arrived whole."""
     megapixels: Positive = 25.0
     """Of one picture."""
     seconds: Positive = 120.0
@@ -76,3 +82,57 @@ class Serve(Stage):
     stop_seconds: Positive = 30.0
     """Given to accepted requests when the service stops."""
     limits: Limits = Limits()
+
+
+def load(
+    file: Path | None = None,
+    settings: Sequence[str] = (),
+    *,
+    over: Mapping[str, Any] | None = None,
+) -> Serve:
+    """The settings in a YAML file, or the defaults; `key=value` laid over it, `over` over both.
+
+    Raises: ConfigError, naming the key, its value and what was allowed.
+    """
+    values = {} if file is None else _read(file)
+    for setting in settings:
+        values = laid(values, _set(setting))
+    try:
+        return Serve.model_validate(laid(values, over or {}))
+    except pydantic.ValidationError as error:
+        raise ConfigError("; ".join(map(_sentence, error.errors(include_url=False)))) from error
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{file}: cannot be read as YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file}: holds {type(values).__name__}, not a table of settings")
+    return {str(key): value for key, value in values.items() if value is not None}
+
+
+def _set(setting: str) -> dict[str, Any]:
+    """ "limits.rate=60" -> {"limits": {"rate": 60}}"""
+    key, equals, text = setting.partition("=")
+    if not equals:
+        raise ConfigError(f"setting {setting!r} has no '='; write it as limits.rate=60")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"setting {setting!r}: the value is not YAML: {error}") from error
+    for part in reversed(key.strip().split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    """One of pydantic's errors, for people."""
+    *stage, name = map(str, error["loc"] or ("settings",))
+    if error["type"] == "extra_forbidden":
+        known = ", ".join((Limits if stage else Serve).model_fields)
+        return f"{'.'.join((*stage, name))}: there is no such setting, only {known}"
+    if error["type"] == "value_error":  # our own, which names the setting
+        return str(error["ctx"]["error"])
+    return f"{'.'.join((*stage, name))}={error['input']!r}: {error['msg']}"
