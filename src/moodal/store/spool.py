@@ -1,0 +1,268 @@
+"""The road to the journal: a file that is written at once, and a thread that carries it over.
+
+A row is in the file before append returns, so a process that is killed loses none; the next one,
+or one beside it, carries over what the dead left. A row that arrives twice is one row.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pydantic
+import pydantic_core
+
+from moodal.errors import CapacityError, DataError, MoodalError
+from moodal.store import segment
+from moodal.store.ids import new_id
+from moodal.store.journal import Journal
+from moodal.store.rows import Served
+from moodal.store.segment import Segment
+
+_GATHER = 0.1
+"""Seconds that rows are gathered before they go to the journal together."""
+_LOOK = 1.0
+"""Seconds between two looks for what dead processes left."""
+_LONGEST = 5.0
+"""Seconds between two attempts while the journal is away."""
+_LARGE = 1 << 22
+"""Bytes drained of one file before another is begun, when rows come faster than they end."""
+
+
+class Counts(NamedTuple):
+    """How the road is. waiting: bytes of this process's rows, and of the dead's, not yet in the
+    journal. written: rows carried over. dropped: rows that found no room. refused: rows that the
+    journal would not have. unreadable: lines that were no row: torn, or damaged.
+    error: why nothing is carried over now; "" where it is.
+    """
+
+    waiting: int
+    written: int
+    dropped: int
+    refused: int
+    unreadable: int
+    error: str
+
+
+class Spool:
+    """A folder of rows on their way to a journal; threads may share one, processes make one each
+    over the same folder.
+
+    limit_bytes: of all that waits in the folder; what comes beyond it is dropped, and counted.
+    journal: the journal it writes to, for everything else; it may be away.
+    Raises: CapacityError when the folder cannot be written, ConfigError as Journal does.
+    """
+
+    def __init__(
+        self, folder: Path, journal_url: str, *, limit_bytes: int, patience: float = 5.0
+    ) -> None:
+        self.folder = folder
+        self.journal = Journal(journal_url, patience=patience)
+        self._limit = limit_bytes
+        self._written = self._dropped = self._refused = self._unreadable = 0
+        self._attempts = 0
+        self._error = ""
+        self._beside = 0
+        self._closing = False
+        self._lock = threading.Lock()
+        self._moved = threading.Condition(self._lock)
+        self._some = threading.Event()
+        self._hurry = threading.Event()
+        try:
+            self._segments = [self._create()]
+        except OSError as error:
+            raise CapacityError(
+                f"the spool {folder} cannot be written: {error.strerror or error}; see that the"
+                " folder is writable and has space, or set spool=FOLDER to another"
+            ) from error
+        self._thread = threading.Thread(target=self._run, name="moodal-spool", daemon=True)
+        self._thread.start()
+
+    def append(self, rows: Sequence[Served]) -> int:
+        """Take rows; how many were taken, from the first. They are on disk when this returns.
+
+        Those that find no room are dropped, and counted; that is no error.
+        """
+        lines = [_line(row) for row in rows]
+        with self._lock:
+            if self._closing:
+                raise CapacityError(f"the spool {self.folder} is closed; make another")
+            taken = self._fitting(lines)
+            current = self._segments[-1]
+            try:
+                if taken:
+                    current.append(b"".join(lines[:taken]))
+            except OSError as error:
+                taken = 0
+                self._error = f"the spool {self.folder}: {error.strerror or error}"
+            self._dropped += len(lines) - taken
+        if not self._some.is_set():
+            self._some.set()
+        return taken
+
+    def flush(self, timeout: float) -> bool:
+        """Carry over what was appended before this call; False when that fails, or takes longer
+        than `timeout` seconds."""
+        with self._lock:
+            goals = [(one, one.written) for one in self._segments]
+            before = self._attempts
+            self._hurry.set()
+            self._some.set()
+
+            def arrived() -> bool:
+                return all(one.drained >= goal for one, goal in goals)
+
+            self._moved.wait_for(
+                lambda: arrived() or self._closing or self._attempts > before, timeout
+            )
+            return arrived()
+
+    @property
+    def counts(self) -> Counts:
+        with self._lock:
+            waiting = sum(one.waiting for one in self._segments)
+            return Counts(
+                waiting,
+                self._written,
+                self._dropped,
+                self._refused,
+                self._unreadable,
+                self._error,
+            )
+
+    def close(self, timeout: float = 10.0) -> bool:
+        """Carry over what can be, within `timeout` seconds, and stop; whether all arrived. What
+        did not waits in the folder for the next process."""
+        with self._lock:
+            self._closing = True
+            self._hurry.set()
+            self._some.set()
+        self._thread.join(timeout)
+        with self._lock:
+            segments, self._segments = self._segments, []
+            done = all(one.waiting == 0 for one in segments)
+            for one in segments:
+                one.close() if one.waiting else one.delete()
+        self.journal.close()
+        return done
+
+    def _create(self) -> Segment:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return segment.create(self.folder, new_id(time.time()))
+
+    def _fitting(self, lines: list[bytes]) -> int:
+        room = self._limit - self._beside - sum(one.waiting for one in self._segments)
+        for count, line in enumerate(lines):
+            room -= len(line)
+            if room < 0:
+                return count
+        return len(lines)
+
+    def _run(self) -> None:
+        pause = _GATHER
+        looked = 0.0
+        while not self._closing:
+            self._some.wait(_LOOK)
+            self._hurry.wait(pause)
+            self._hurry.clear()
+            self._some.clear()
+            try:
+                if time.monotonic() > looked + _LOOK:
+                    looked = time.monotonic()
+                    self._look()
+                self._drain()
+                pause, self._error = _GATHER, ""
+            except (MoodalError, OSError) as error:
+                pause, self._error = min(2 * pause, _LONGEST), str(error)
+                with self._lock:
+                    self._attempts += 1
+                    self._moved.notify_all()
+
+    def _look(self) -> None:
+        """Take over what the dead left, and see how much the living have waiting."""
+        with self._lock:
+            own = {one.path for one in self._segments}
+        beside = 0
+        for path in segment.others(self.folder, own):
+            found = segment.adopt(path)
+            if found is None:
+                beside += path.stat().st_size if path.exists() else 0
+                continue
+            with self._lock:
+                self._segments.insert(0, found)
+        self._beside = beside
+        if not self._segments[-1].in_place():
+            made = self._create()
+            with self._lock:
+                self._segments.append(made)
+
+    def _drain(self) -> None:
+        with self._lock:
+            goals = [(one, one.written) for one in self._segments]
+        for one, goal in goals:
+            while one.drained < goal:
+                self._carry(one)
+            with self._lock:
+                self._done(one)
+                self._moved.notify_all()
+
+    def _carry(self, one: Segment) -> None:
+        """Some lines of one file."""
+        data = one.read()
+        if not data:  # a torn end
+            self._unreadable += 1
+            one.drained = one.written
+            return
+        lines = data.splitlines(keepends=True)
+        self._add([row for row in map(self._row, lines) if row is not None])
+        with self._lock:
+            one.drained += len(data)
+
+    def _row(self, line: bytes) -> Served | None:
+        try:
+            return _rows().validate_json(line)
+        except pydantic.ValidationError:
+            self._unreadable += 1
+            return None
+
+    def _add(self, rows: list[Served]) -> None:
+        try:
+            self.journal.add(rows)
+            self._written += len(rows)
+        except DataError as error:
+            if len(rows) > 1:  # find the one at fault
+                for row in rows:
+                    self._add([row])
+                return
+            self._refused += 1
+            self._error = str(error)
+
+    def _done(self, one: Segment) -> None:
+        """What becomes of a file that may be drained; the lock is held."""
+        current = self._segments[-1]
+        if one is not current:
+            self._segments.remove(one)
+            one.delete()
+        elif one.waiting == 0:
+            one.cut()
+        elif one.place > _LARGE:
+            self._segments.append(self._create())
+
+
+@functools.cache
+def _rows() -> pydantic.TypeAdapter[Served]:
+    return pydantic.TypeAdapter(Served)
+
+
+def _line(row: Served) -> bytes:
+    try:
+        return pydantic_core.to_json(row, inf_nan_mode="constants") + b"\n"
+    except pydantic_core.PydanticSerializationError:  # half of a surrogate pair
+        text = json.dumps(dataclasses.asdict(row), ensure_ascii=False)
+        return text.encode("utf-8", "replace") + b"\n"
