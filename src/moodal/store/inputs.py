@@ -118,7 +118,7 @@ class Inputs:
         return content, _TYPES[path.suffix]
 
     def forget(self, now: float) -> int:
-        """Delete what was last sent over `days` days before now, in seconds since 1970; how many."""
+        """Delete what was last sent over `days` days before now (since 1970, UTC); how many."""
         before = now - self.days * _DAY
         count = 0
         for path in self.folder.glob("??/??/*"):

@@ -83,11 +83,19 @@ SERVED = tuple(PREDICTIONS.c[name] for name in _SERVED)
 
 def clean(text: str) -> str:
     """Text as both databases hold it: no NUL, no half of a surrogate pair."""
+    if text.isascii() and "\0" not in text:
+        return text
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 
 def dumps(values: Mapping[str, Any]) -> str:
     return pydantic_core.to_json(values, inf_nan_mode="null").decode("utf-8")
+
+
+def loads(text: str) -> dict[str, Any]:
+    """The mapping again, less what was no number."""
+    values: dict[str, Any] = pydantic_core.from_json(text)
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def disagreement(contributions: Mapping[str, float]) -> float:
@@ -127,7 +135,7 @@ def from_served(row: Served) -> dict[str, object]:
         "abstain": row.abstain,
         "reason": row.reason,
         "language": clean(row.language),
-        "measures": dumps({k: v for k, v in row.measures.items() if math.isfinite(v)}),
+        "measures": dumps(row.measures),
         "seconds": row.seconds,
         "inputs": dumps(row.inputs),
         "surprise": _finite(row.surprise),
@@ -138,7 +146,7 @@ def from_served(row: Served) -> dict[str, object]:
 def to_served(row: sa.Row[Any]) -> Served:
     values = dict(zip(_SERVED, row, strict=False))
     for name in ("probabilities", "contributions", "measures", "inputs"):
-        values[name] = pydantic_core.from_json(values[name])
+        values[name] = loads(values[name])
     return Served(**values)
 
 
