@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -81,6 +81,23 @@ class Seen:
 
     measures: Mapping[str, float]
     counted: Mapping[str, str]
+
+
+class Answer(Protocol):
+    """What is asked of a Prediction, and of store.rows.Served."""
+
+    @property
+    def label(self) -> str | None: ...
+    @property
+    def reason(self) -> str: ...
+
+
+def counted(answer: Answer, modalities: str, language: str | None) -> dict[str, str]:
+    """What is counted of one row. modalities: joined by "+". language: None = it has no words."""
+    found = {"reason": answer.reason, "modalities": modalities}
+    if answer.label is not None:
+        found["label"] = answer.label
+    return found if language is None else found | {"language": language}
 
 
 def of(rows: Iterable[Seen]) -> Reference:

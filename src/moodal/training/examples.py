@@ -98,6 +98,7 @@ class Examples:
     (id, source) of the rows. texts: N targets as they were written. spelled: N targets as (T,)
     codes of their symbols, of none where the answer is no text. read: row -> the text that is
     answered with a text, whose unknown characters may be copied; of a validation part alone.
+    languages: N, of the text as data.language tells it; None = no words.
     """
 
     codes: NDArray[np.float64]
@@ -110,6 +111,7 @@ class Examples:
     texts: list[str] = field(default_factory=list)
     spelled: list[Array] = field(default_factory=list)
     read: dict[int, str] = field(default_factory=dict)
+    languages: list[str | None] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -143,6 +145,7 @@ class Examples:
             spelled=[self.spelled[row] for row in rows],
             read={place: self.read[row] for place, row in enumerate(rows) if row in self.read},
             sources=[self.sources[row] for row in rows],
+            languages=[self.languages[row] for row in rows],
             rejected=(*self.rejected, *rejected),
             n_unlabelled=self.n_unlabelled,
         )
@@ -270,6 +273,7 @@ def build(
     rows: list[dict[Modality, Array]] = []
     taught: list[tuple[float, Array | None]] = []
     kept: list[Record] = []
+    languages: list[str | None] = []
     rejected: list[Rejection] = []
     n_unlabelled = 0
     for record in tqdm(records, desc=f"reading {name}", unit=" rows", delay=2, disable=None):
@@ -282,6 +286,7 @@ def build(
                 taught.append(_taught(record, codec, training=training))
                 rows.append(decoder.arrays(record))
                 kept.append(_bare(record, with_text=codec.symbols is not None and not training))
+                languages.append(language(t) if isinstance(t := record.text, str) else None)
             except RecordError as error:
                 del taught[len(rows) :]
                 rejected.append(error.rejection(record.id, record.source))
@@ -305,6 +310,7 @@ def build(
         spelled=[codec.task.spell(r.target or "", codec.labels, codec.symbols) for r in kept],
         read={row: r.text for row, r in enumerate(kept) if isinstance(r.text, str)},
         sources=[(record.id, record.source) for record in kept],
+        languages=languages,
         rejected=tuple(rejected),
         n_unlabelled=n_unlabelled,
     )

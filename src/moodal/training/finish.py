@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,11 +20,11 @@ from moodal.config import Run
 from moodal.export import onnx, parity
 from moodal.model.model import Network
 from moodal.preprocess import batch
-from moodal.runtime import calibrate
+from moodal.runtime import calibrate, measure, reference
 from moodal.runtime.characters import CharacterModel
 from moodal.runtime.predict import BATCH_SIZE, Model, Outputs
 from moodal.runtime.session import Sessions
-from moodal.tasks import Head
+from moodal.tasks import TASKS, Answered, Head
 from moodal.training import card
 from moodal.training.examples import Parts
 from moodal.training.loop import Job
@@ -66,7 +65,10 @@ def finish(job: Job, parts: Parts, origin: Origin, *, out: Path, scratch: Path) 
     picked = valid.rows(0)[:: max(1, len(valid) // PARITY_BATCHES)][:PARITY_BATCHES]
     made = (valid.make(rows, 0) for rows in picked)
     parity.check(network, Sessions(scratch, info), ((b.inputs, b.targets) for b in made))
-    info = CALIBRATED[parts.task.head](Model(scratch), parts, origin.run, valid.mixture)
+    outputs = list(_outputs(Model(scratch), parts))
+    info = CALIBRATED[parts.task.head](info, outputs, parts, origin.run, valid.mixture)
+    info = bundle.save(scratch, info, files)
+    files[bundle.REFERENCE] = _reference(Model(scratch), outputs, parts).to_json()
     files[bundle.CARD] = card.write(info).encode("utf-8")
     bundle.save(out, info, files)
     return Model(out)
@@ -84,7 +86,6 @@ def _files(parts: Parts, network: Network, run: Run) -> dict[str, Any]:
     if run.decode.language_order and parts.task.head == "frames":
         spoken = CharacterModel.fit(parts.train.texts, order=run.decode.language_order)
         files[bundle.LANGUAGE] = spoken.to_bytes()
-    files[bundle.REFERENCE] = json.dumps(_reference(parts), indent=1).encode("utf-8")
     files[bundle.WEIGHTS] = tensors_bytes(
         {name: t.contiguous().clone() for name, t in network.state_dict().items()}
     )
@@ -103,26 +104,33 @@ def _example(parts: Parts, modality: Modality) -> Seq[torch.Tensor]:
     return Seq(torch.from_numpy(x), torch.from_numpy(mask))
 
 
-def _reference(parts: Parts) -> dict[str, Any]:
-    """What the training data looked like: deciles of sequence length and of mean value, and the
-    share of each language and target; drift is measured against it."""
-    shares = np.linspace(0.0, 1.0, 11)
-    modalities = {}
-    for modality, column in parts.train.arrays.items():
-        seen = [a for a in column if a is not None]
-        lengths, means = [len(a) for a in seen], [float(np.abs(a).mean()) for a in seen]
-        modalities[modality] = {
-            "share": len(seen) / len(column),
-            "length_deciles": np.quantile(lengths, shares).tolist(),
-            "level_deciles": np.quantile(means, shares).tolist(),
-        }
-    targets = parts.task.shown(parts.survey.targets)
-    return {
-        "rows": len(parts.train),
-        "modalities": modalities,
-        "languages": dict(parts.survey.languages),
-        "targets": targets,
-    }
+def _reference(model: Model, outputs: Sequence[Outputs], parts: Parts) -> reference.Reference:
+    """What the validation part measures and is answered. model: calibrated; outputs: before."""
+    kinds = parts.settings.kinds
+
+    def rows() -> Iterator[reference.Seen]:
+        for row, raw in enumerate(outputs):
+            answer = model.tell(_calibrated_again(raw, model.info))
+            noted: dict[str, float] = {}
+            for modality, column in parts.valid.arrays.items():
+                if (decoded := column[row]) is not None:
+                    noted |= measure.note(modality, kinds[modality], decoded)
+            measured = measure.measures(noted, raw, answer)
+            if parts.vocabulary is None:
+                measured.pop("text.known", None)  # it would be 1 of every row
+            spoken = parts.valid.languages[row] if "text" in answer.modalities else None
+            told = reference.counted(answer, "+".join(answer.modalities), spoken)
+            yield reference.Seen(measured, told)
+
+    return reference.of(rows())
+
+
+def _calibrated_again(outputs: Outputs, info: bundle.Info) -> Outputs:
+    """The scores that a model with this calibration would have given."""
+    again = AGAIN[TASKS[info.task].head]
+    return replace(
+        outputs, scores={s: again(a, s, info) if s else a for s, a in outputs.raw.items()}
+    )
 
 
 def _info(parts: Parts, network: Network, origin: Origin, *, name: str) -> bundle.Info:
@@ -161,7 +169,13 @@ def _info(parts: Parts, network: Network, origin: Origin, *, name: str) -> bundl
     )
 
 
-def _calibrated(model: Model, parts: Parts, run: Run, mixture: Mixture | None) -> bundle.Info:
+def _calibrated(
+    info: bundle.Info,
+    outputs: Sequence[Outputs],
+    parts: Parts,
+    run: Run,
+    mixture: Mixture | None,
+) -> bundle.Info:
     """Temperatures, threshold and scores from the validation part, through the exported graphs.
 
     Where a row's set lacks a label, that label does not compete here either.
@@ -171,9 +185,8 @@ def _calibrated(model: Model, parts: Parts, run: Run, mixture: Mixture | None) -
     among = np.ones((len(codes), n_outputs), np.bool_)
     if mixture is not None:
         among = mixture.weigh(parts.valid.groups, n_outputs) > 0
-    outputs = list(_outputs(model, parts))
     raw: dict[Subset, tuple[Array, Array]] = {}
-    for subset in batch.subsets(model.info.modalities):
+    for subset in batch.subsets(info.modalities):
         rows = [row for row, o in enumerate(outputs) if subset in o.raw]
         if rows:
             told = np.stack([outputs[row].raw[subset] for row in rows])
@@ -200,16 +213,21 @@ def _calibrated(model: Model, parts: Parts, run: Run, mixture: Mixture | None) -
         "familiar": _familiar(parts),
         "scores": scores,
     }
-    return model.info.model_copy(update=update)
+    return info.model_copy(update=update)
 
 
-def _calibrated_texts(model: Model, parts: Parts, run: Run, mixture: Mixture | None) -> bundle.Info:
+def _calibrated_texts(
+    info: bundle.Info,
+    outputs: Sequence[Outputs],
+    parts: Parts,
+    run: Run,
+    mixture: Mixture | None,
+) -> bundle.Info:
     """The confidence of words, and scores, from the validation part, through the exported graphs.
 
     A word is right if it stands in the alignment of the answer with the target.
     """
     task, targets = parts.task, parts.valid.texts
-    outputs = list(_outputs(model, parts))
     whole: list[Said] = [list(o.scores.values())[-1] for o in outputs]
     confidences, right = list[float](), list[bool]()
     for said, target in zip(whole, targets, strict=True):
@@ -227,7 +245,7 @@ def _calibrated_texts(model: Model, parts: Parts, run: Run, mixture: Mixture | N
         name: task.score(np.zeros(len(rows)), np.stack(rows), parts.labels)
         for name, rows in judged.items()
     }
-    return model.info.model_copy(update={"confidence": found, "scores": scores})
+    return info.model_copy(update={"confidence": found, "scores": scores})
 
 
 def _sure(said: Said, found: tuple[float, float]) -> Said:
@@ -238,10 +256,27 @@ def _sure(said: Said, found: tuple[float, float]) -> Said:
     return said._replace(confidence=float(chances.mean()))
 
 
-CALIBRATED: dict[Head, Callable[[Model, Parts, Run, Mixture | None], bundle.Info]] = {
+Calibrate = Callable[[bundle.Info, Sequence[Outputs], Parts, Run, Mixture | None], bundle.Info]
+CALIBRATED: dict[Head, Calibrate] = {
     "summary": _calibrated,
     "frames": _calibrated_texts,
     "decoder": _calibrated_texts,
+}
+
+
+def _score_again(raw: Array, subset: Subset, info: bundle.Info) -> Array:
+    heat = info.temperatures.get(bundle.subset_name(subset), 1.0)
+    return np.asarray(TASKS[info.task].activate(raw[None], heat)[0])
+
+
+def _said_again(said: Said, subset: Subset, info: bundle.Info) -> Said:
+    return _sure(said, info.confidence)
+
+
+AGAIN: dict[Head, Callable[[Any, Subset, bundle.Info], Answered]] = {
+    "summary": _score_again,
+    "frames": _said_again,
+    "decoder": _said_again,
 }
 
 
