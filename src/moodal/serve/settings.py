@@ -37,6 +37,10 @@ class Limits(Stage):
     """Records a minute of one API key (without keys: of one address); 0 = no limit."""
     streams: Count = 8
     """Live streams at a time, in one worker."""
+    idle_seconds: Positive = 20.0
+    """A live stream that sends nothing for so long is ended."""
+    chunk_kilobytes: Positive = 256.0
+    """Of one message of a live stream."""
 
 
 class Serve(Stage):
