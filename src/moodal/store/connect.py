@@ -35,7 +35,8 @@ class Database:
 
     def __init__(self, url: str, *, patience: float, create: bool) -> None:
         parsed = _parse(url)
-        self.name = parsed.render_as_string(hide_password=True)
+        shown = parsed.set(drivername=parsed.get_backend_name())
+        self.name = shown.render_as_string(hide_password=True)
         self._file = _file(parsed)
         self._patience = patience
         self._create = create
@@ -183,7 +184,11 @@ def _engine(url: sa.URL, name: str, *, patience: float) -> sa.Engine:
         return engine
     arguments: dict[str, Any] = {
         "connect_timeout": max(2, round(patience)),  # libpq takes 1 for 2
+        # A server that vanished without a word is noticed, not waited for.
         "tcp_user_timeout": round(patience * 1000),
+        "keepalives_idle": max(1, round(patience)),
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
         "application_name": "moodal",
     }
     try:

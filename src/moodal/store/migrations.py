@@ -100,7 +100,7 @@ def _review(connection: sa.Connection) -> None:
         "ALTER TABLE predictions ADD COLUMN disagreement DOUBLE PRECISION NOT NULL DEFAULT 0",
         "ALTER TABLE predictions ADD COLUMN disputed BOOLEAN NOT NULL DEFAULT false",
         "ALTER TABLE alerts ADD COLUMN sentence_zh TEXT NOT NULL DEFAULT ''",
-        "CREATE INDEX predictions_confidence ON predictions (confidence, id)",
+        "CREATE INDEX predictions_confidence ON predictions (confidence, id DESC)",
         "CREATE INDEX predictions_disagreement ON predictions (disputed, disagreement, id)",
         "CREATE UNIQUE INDEX alerts_open ON alerts (name) WHERE cleared IS NULL",
     )

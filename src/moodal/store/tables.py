@@ -6,7 +6,7 @@ Mappings are JSON in text columns: alike in both databases, and never parsed unl
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -162,16 +162,9 @@ def from_judgement(judgement: Judgement) -> dict[str, object]:
     }
 
 
-def to_judgement(row: sa.Row[Any]) -> Judgement:
-    return Judgement(
-        id=row.id,
-        prediction=row.prediction,
-        at=row.at,
-        label=row.label,
-        comment=row.comment,
-        caller=row.caller,
-        by=row.judge,
-    )
+def to_judgement(row: Sequence[Any]) -> Judgement:
+    """row: the columns of FEEDBACK, in its order."""
+    return Judgement(*row)
 
 
 def from_event(event: Event) -> dict[str, object]:
@@ -188,6 +181,19 @@ def from_event(event: Event) -> dict[str, object]:
 def to_event(row: sa.Row[Any]) -> Event:
     numbers = pydantic_core.from_json(row.numbers)
     return Event(row.id, row.at, row.change, row.model, row.name, numbers)
+
+
+def from_alert(alert: Alert) -> dict[str, object]:
+    return {
+        "id": clean(alert.id),
+        "name": clean(alert.name),
+        "raised": alert.raised,
+        "cleared": alert.cleared,
+        "value": alert.value,
+        "bound": alert.limit,
+        "sentence": clean(alert.sentence),
+        "sentence_zh": clean(alert.sentence_zh),
+    }
 
 
 def to_alert(row: sa.Row[Any]) -> Alert:
