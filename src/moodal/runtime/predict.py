@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from moodal.errors import ConfigError, ModelError, RecordError
 from moodal.preprocess import batch
 from moodal.preprocess.symbols import Symbols
 from moodal.preprocess.vocabulary import Vocabulary
-from moodal.runtime import characters, regions
+from moodal.runtime import characters, measure, regions
 from moodal.runtime.explain import hide_each, shapley, words_held
 from moodal.runtime.session import Sessions, spread
 from moodal.runtime.tell import Asked, Teller, score
@@ -61,22 +61,42 @@ class Outputs:
     pooled: Mapping[Modality, Array] = field(default_factory=dict)
 
 
+class Read(NamedTuple):
+    """A record that was read. record: with the words of its recording, where a transcriber hears
+    them. noted: what is measured of what was decoded, as runtime.measure.read has it."""
+
+    record: Record
+    arrays: dict[Modality, Array]
+    noted: dict[str, float]
+
+
 class Model:
     """A bundle, loaded. Its graphs are read when a record first needs them.
 
     folder: a trained model. threads: of ONNX Runtime. transcriber: a model that writes speech down;
-    the words of a recording are then read as the text of a record that has none.
+    the words of a recording are then read as the text of a record that has none. limit_seconds:
+    longer recordings are refused, even where the model would read them.
     Raises: ModelError when the folder is no bundle, or a file of it has changed, or the transcriber
         is none; ConfigError when there is one and this model reads no words.
     """
 
-    def __init__(self, folder: Path, *, threads: int = 1, transcriber: Model | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        threads: int = 1,
+        transcriber: Model | None = None,
+        limit_seconds: float = math.inf,
+    ) -> None:
         self.folder = folder
         self.info = bundle.load(folder)
         self._task = TASKS[self.info.task]
         lexicon = bundle.lexicon(folder, self.info)
         self._vocabulary = lexicon if isinstance(lexicon, Vocabulary) else None
-        self._inputs = batch.build(self.info.settings, lexicon)
+        settings, sound = self.info.settings, self.info.audio
+        limit_seconds = min(limit_seconds, sound.limit_seconds)
+        sound = sound.model_copy(update={"limit_seconds": limit_seconds})
+        self._inputs = batch.build(replace(settings, audio=sound), lexicon)
         self._sessions = Sessions(folder, self.info, threads=threads)
         self._transcriber = transcriber
         if transcriber is not None:
@@ -141,15 +161,15 @@ class Model:
         if self._transcriber is not None:
             self._transcriber.warm()
 
-    def read(self, record: Record) -> tuple[Record, dict[Modality, Array]]:
-        """The dear half of an answer, for `answer`: the record, with the words of its recording
-        where a transcriber hears them, and its arrays.
+    def read(self, record: Record) -> Read:
+        """The first half of an answer, `answer` being the second: it decodes files.
 
         Raises: RecordError when what is given cannot be read, or the model reads none of it.
         """
         [heard] = self._with_words([record])
         assert isinstance(heard, Record), "what was a record stays one"
-        return heard, batch.arrays(heard, self._inputs)
+        arrays, noted = measure.read(heard, self._inputs)
+        return Read(heard, arrays, noted)
 
     def _with_words(self, chunk: Sequence[Record | Rejection]) -> Sequence[Record | Rejection]:
         """What is said in a recording as the text of a record that has none."""
