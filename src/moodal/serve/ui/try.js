@@ -1,0 +1,102 @@
+/** Try: a question on the left, its answer on the right. */
+
+import { html, useRef, useState } from "./vendor/htm-preact.module.js";
+import { predict } from "./api.js";
+import { Answer } from "./answer.js";
+import { Ask } from "./ask.js";
+import { LiveAnswers } from "./live_answers.js";
+import { Empty, Failure, Waiting } from "./notice.js";
+import { prefer, preference } from "./preferences.js";
+import { labelName, number, percent, t } from "./words.js";
+
+const NOTHING = { text: "", image: null, audio: null };
+
+/** @param {{model: object, hidden: boolean}} props */
+export function Try({ model, hidden }) {
+  const [question, setQuestion] = useState({ ...NOTHING, explain: preference("explain", "yes") === "yes" });
+  /** @type {[{is: "nothing" | "waiting" | "live" | "answer" | "failed"}, Function]} */
+  const [outcome, setOutcome] = useState({ is: "nothing" });
+  const latest = useRef(new AbortController());
+  const now = useRef(question); // a live turn outlasts the render that began it
+  now.current = question;
+
+  function change(part) {
+    if ("explain" in part) prefer("explain", part.explain ? "" : "no");
+    setQuestion((before) => ({ ...before, ...part }));
+  }
+
+  async function send() {
+    latest.current.abort();
+    const { signal } = (latest.current = new AbortController());
+    const asked = { text: question.text, image: question.image?.blob ?? null, audio: question.audio?.blob ?? null };
+    setOutcome({ is: "waiting" });
+    const began = performance.now();
+    try {
+      const answer = await predict(formOf(question), signal);
+      setOutcome({ is: "answer", answer, asked, milliseconds: performance.now() - began });
+    } catch (error) {
+      if (!signal.aborted) setOutcome({ is: "failed", error, again: send });
+    }
+  }
+
+  const live = {
+    began() {
+      latest.current.abort();
+      setOutcome({ is: "live", messages: [] });
+    },
+    message: (message) =>
+      setOutcome((before) => ({ is: "live", messages: [...(before.messages ?? []), message] })),
+    final: (answer, audio) =>
+      setOutcome({ is: "answer", answer, asked: { text: now.current.text, image: null, audio }, milliseconds: null }),
+  };
+
+  return html`
+    <div class="try" hidden=${hidden}>
+      <div class="try-ask">
+        <h1>${t("ask.title")}</h1>
+        <p class="lead">${t("ask.lead")}</p>
+        <${Ask} question=${question} change=${change} send=${send} model=${model} live=${live}
+          failed=${(error) => setOutcome({ is: "failed", error })} />
+      </div>
+      <div class="try-answer">
+        <${Outcome} outcome=${outcome} model=${model} />
+        <p class="unseen" role="status">${spoken(outcome)}</p>
+      </div>
+    </div>
+  `;
+}
+
+/** @param {{outcome: object, model: object}} props */
+function Outcome({ outcome, model }) {
+  switch (outcome.is) {
+    case "nothing":
+      return html`<${Empty} title=${t("answer.none")}>${t("answer.noneHint")}<//>`;
+    case "waiting":
+      return html`<${Waiting}>${t("answer.waiting")}<//>`;
+    case "live":
+      return html`<${LiveAnswers} messages=${outcome.messages} labels=${model.labels} />`;
+    case "failed":
+      return html`<${Failure} error=${outcome.error} again=${outcome.again} />`;
+    default:
+      return html`<${Answer} ...${outcome} model=${model} />`;
+  }
+}
+
+/** @param {import("./ask.js").Question} question */
+function formOf({ text, image, audio, explain }) {
+  const form = new FormData();
+  if (text.trim()) form.set("text", text);
+  if (image) form.set("image", image.blob, "image");
+  if (audio) form.set("audio", audio.blob, "audio");
+  form.set("explain", String(explain));
+  return form;
+}
+
+/** The answer in a sentence, for those who hear the page. @param {object} outcome */
+function spoken({ is, answer, messages }) {
+  if (is === "live") answer = messages.findLast((message) => message.type === "answer");
+  if (!answer) return "";
+  const said = answer.text ?? (answer.label === null ? number(answer.value, 3) : labelName(answer.label));
+  if (is === "live") return said;
+  return t("answer.spoken", { said, sure: percent(answer.confidence) }) + (answer.abstain ? ` ${t("abstain.title")}` : "");
+}
