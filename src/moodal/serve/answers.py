@@ -2,48 +2,70 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+from collections.abc import Callable
 from typing import TypeVar
 
-import pydantic
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
 from moodal.data.manifest import features_of
 from moodal.errors import RecordError
-from moodal.serve import forms, limits
+from moodal.serve import documents, forms, visit
 from moodal.serve.errors import RefusalError, refusal_of
-from moodal.serve.schema import Answer, Answers, Ask, AskMany, AskOne, Body, Sequence
+from moodal.serve.schema import (
+    Answer,
+    Answers,
+    Ask,
+    AskMany,
+    AskOne,
+    Sequence,
+    parsed,
+    refused,
+)
 from moodal.serve.service import Service
+from moodal.serve.visit import visit_of
 from moodal.types import Media, Modality, Record, Rejection
 
-Asked = TypeVar("Asked", bound=Body)
+__all__ = ["one", "parsed", "record_of", "refused", "router"]
+
+Value = TypeVar("Value")
 
 FIELDS = ("text", "image", "audio", "explain", "id")
 TRUE, FALSE = (b"true", b"1", b"yes", b"on"), (b"false", b"0", b"no", b"off", b"")
+LARGE_BYTES = 1_000_000
+"""A body that takes longer to parse than the way to a thread; the event loop is spared it."""
+NAME_CHARACTERS = 200
 
 
 def router(service: Service) -> APIRouter:
     routes = APIRouter(tags=["answers"])
+    asked = documents.asked(service.settings.limits)
 
-    @routes.post("/v1/predict", response_model=Answer)
+    @routes.post("/v1/predict", response_model=Answer, **asked["one"])
     async def predict(request: Request) -> Response:
-        """Answer one record."""
-        headers = dict(request.scope["headers"])
-        content = await limits.body(request.receive, headers, service.settings.limits)
-        record, explain = one(content, headers.get(b"content-type", b""))
-        return _json(await service.answer(record, source="http", explain=explain))
+        """Answer one record: any of text, image and audio."""
+        came = visit_of(request)
+        kind = came.headers.get(b"content-type", b"")
+        content = await visit.body(service, request)
+        record, explain = await _lightly(lambda: one(content, kind), content)
+        service.rate.take(came.who)
+        answer = await service.answer(record, source="http", caller=came.caller, explain=explain)
+        return _json(answer)
 
-    @routes.post("/v1/predict/batch", response_model=Answers)
+    @routes.post("/v1/predict/batch", response_model=Answers, **asked["many"])
     async def predict_batch(request: Request) -> Response:
-        """Answer up to so many records; one bad record fails alone."""
-        headers = dict(request.scope["headers"])
-        content = await limits.body(request.receive, headers, service.settings.limits)
-        _only_json(headers.get(b"content-type", b""))
-        asked = parsed(AskMany, content)
-        records = [_or_rejection(ask, str(place)) for place, ask in enumerate(asked.records)]
-        return _json({"answers": await service.answers(records, explain=asked.explain)})
+        """Answer several records; what is wrong with one is told in its place."""
+        came = visit_of(request)
+        only_json(came.headers.get(b"content-type", b""))
+        content = await visit.body(service, request)
+        records, explain = await _lightly(lambda: many(content), content)
+        _few(len(records), service.settings.limits.records)
+        service.rate.take(came.who, len(records))
+        answers = await service.answers(records, caller=came.caller, explain=explain)
+        return _json({"answers": answers})
 
     return routes
 
@@ -52,12 +74,15 @@ def _json(values: object) -> Response:
     return Response(to_json(values), media_type="application/json")
 
 
+async def _lightly(work: Callable[[], Value], content: bytes) -> Value:
+    return work() if len(content) < LARGE_BYTES else await asyncio.to_thread(work)
+
+
 def one(content: bytes, content_type: bytes) -> tuple[Record, bool]:
     """A record and whether to explain it, from JSON or a form. Raises: RefusalError."""
-    kind = content_type.partition(b";")[0].strip().lower()
-    if kind == b"multipart/form-data":
+    if content_type.lower().startswith(b"multipart/form-data"):
         return _from_form(forms.parse(content, content_type))
-    _only_json(content_type)
+    only_json(content_type)
     ask = parsed(AskOne, content)
     try:
         return record_of(ask, "0"), ask.explain
@@ -65,25 +90,18 @@ def one(content: bytes, content_type: bytes) -> tuple[Record, bool]:
         raise refusal_of(error) from error
 
 
-def parsed(model: type[Asked], content: bytes) -> Asked:
-    """A JSON body. Raises: RefusalError (400, 422)."""
-    try:
-        return model.model_validate_json(content)
-    except pydantic.ValidationError as error:
-        raise refused(error) from None
+def many(content: bytes) -> tuple[list[Record | Rejection], bool]:
+    """Records and whether to explain them. Raises: RefusalError."""
+    asked = parsed(AskMany, content)
+    records = [_or_rejection(ask, str(place)) for place, ask in enumerate(asked.records)]
+    return records, asked.explain
 
 
-def refused(error: pydantic.ValidationError) -> RefusalError:
-    """The first of pydantic's errors, for people."""
-    first = error.errors(include_url=False)[0]
-    if first["type"] == "json_invalid":
-        return RefusalError("not_json", f"the body is not JSON: {first['ctx']['error']}")
-    place = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return RefusalError("invalid", "there is no such field; leave it out", place)
-    found = repr(first["input"])
-    shown = found if len(found) <= 60 else found[:57] + "..."
-    return RefusalError("invalid", f"holds {shown}: {first['msg']}", place)
+def _few(found: int, most: int) -> None:
+    if found > most:
+        raise RefusalError(
+            "invalid", f"has {found:,} records, at most {most:,} are read; send less", "records"
+        )
 
 
 def record_of(ask: Ask, id: str) -> Record:
@@ -115,17 +133,20 @@ def _media(value: str | Sequence | None, modality: Modality) -> Media | None:
 
 def _from_form(fields: dict[str, bytes]) -> tuple[Record, bool]:
     if extra := sorted(set(fields) - set(FIELDS)):
+        known = ", ".join(FIELDS)
         raise RefusalError(
-            "invalid",
-            f"there is no such field; a form may have {', '.join(FIELDS)}",
-            extra[0][:100],
+            "invalid", f"there is no such field; a form may have {known}", extra[0][:100]
         )
     flag = fields.get("explain", b"").strip().lower()
     if flag not in TRUE + FALSE:
         raise RefusalError("invalid", "must be true or false", "explain")
     words = {name: _utf8(fields[name], name) for name in ("text", "id") if name in fields}
+    if len(name := words.get("id", "")) > NAME_CHARACTERS:
+        raise RefusalError(
+            "invalid", f"has {len(name):,} characters, at most {NAME_CHARACTERS} are read", "id"
+        )
     record = Record(
-        words.get("id") or "0",
+        name or "0",
         text=words.get("text"),
         image=fields.get("image") or None,
         audio=fields.get("audio") or None,
@@ -140,10 +161,12 @@ def _utf8(value: bytes, field: str) -> str:
         raise RefusalError("invalid", f"is not UTF-8 ({error.reason})", field) from error
 
 
-def _only_json(content_type: bytes) -> None:
+def only_json(content_type: bytes) -> None:
+    """Raises: RefusalError (415), where another content type was sent."""
     kind = content_type.partition(b";")[0].strip().lower()
     if kind not in (b"application/json", b""):
         raise RefusalError(
             "media_type",
-            f"the content type is {kind[:100]!r}; send application/json or multipart/form-data",
+            f"the content type is {kind[:100].decode('latin-1')!r}; send application/json, or a "
+            "record as multipart/form-data",
         )

@@ -1,30 +1,28 @@
 """Micro-batching: records wait, one thread answers whatever waits, each as if it were alone.
 
 Nothing is delayed to fill a batch: while one is answered, the next gathers. The engine knows no
-protocol; what came of a job is told by `finish`, once a batch.
+protocol; how a record is read, and who is told what came of it, is given to it.
 """
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from numpy.typing import NDArray
-
-from moodal.errors import CapacityError, MoodalError
-from moodal.runtime.predict import Model, Outputs
-from moodal.types import Modality, Prediction, Record
+from moodal.errors import CapacityError
+from moodal.runtime.predict import Outputs, Read
+from moodal.serve.loaded import Loaded
+from moodal.types import Prediction, Record
 
 Ticket = TypeVar("Ticket")
-Arrays = dict[Modality, NDArray[Any]]
 
-_log = logging.getLogger("moodal.serve")
+AHEAD = 2
+"""Batches that may be read before they are answered."""
 
 
 class BusyError(CapacityError):
@@ -41,23 +39,26 @@ class StoppedError(CapacityError):
 
 @dataclass(slots=True, eq=False)
 class Job(Generic[Ticket]):
-    """One record on its way. ticket: the caller's own. prepare: run on the record in a thread
-    before it is decoded, e.g. to check it against limits; may raise RecordError.
+    """One record on its way.
 
-    Filled on the way: model (that read it, and answers it), arrays, outputs, and at the end either
-    prediction or error.
+    ticket: the caller's own. dear: to be read in a thread of its own, since that takes longer than
+    the way there. since: when it was asked, as time.monotonic tells.
+    Filled on the way: loaded (the model that reads and answers it), read, outputs, and at the end
+    prediction or error. read_at, answered_at: when each of these began and ended.
     """
 
     record: Record
     ticket: Ticket
     explain: bool = False
-    prepare: Callable[[Record], object] | None = None
+    dear: bool = True
     since: float = field(default_factory=time.monotonic)
-    model: Model | None = None
-    arrays: Arrays | None = None
+    loaded: Loaded | None = None
+    read: Read | None = None
     outputs: Outputs | None = None
     prediction: Prediction | None = None
     error: Exception | None = None
+    read_at: tuple[float, float] = (0.0, 0.0)
+    answered_at: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +75,26 @@ class Size:
 class Engine(Generic[Ticket]):
     """Answers records in batches.
 
-    finish: called in one of the engine's threads with jobs that are done. If it fails, it is called
-    again with each job's error set, and then must not.
+    read: reads a job's record with job.loaded and fills job.read; may raise.
+    finish: called in one of the engine's threads with jobs that are done, one batch at a time. If
+    it fails, it is called again with each job's error set, and then must not.
     """
 
     def __init__(
-        self, model: Model, finish: Callable[[Sequence[Job[Ticket]]], None], *, size: Size
+        self,
+        loaded: Loaded,
+        read: Callable[[Job[Ticket]], None],
+        finish: Callable[[Sequence[Job[Ticket]]], None],
+        *,
+        size: Size,
     ) -> None:
-        self.model = model
+        self.loaded = loaded
+        self._read = read
         self._finish = finish
         self._size = size
         self._ready: queue.SimpleQueue[Job[Ticket] | None] = queue.SimpleQueue()
-        self._decoders = ThreadPoolExecutor(size.threads, "moodal-decode")
+        self._readers = ThreadPoolExecutor(size.threads, "moodal-read")
+        self._ahead = threading.Semaphore(AHEAD * size.batch)
         self._lock = threading.Condition()
         self._held = 0
         self._open = True
@@ -113,14 +122,14 @@ class Engine(Generic[Ticket]):
                 )
             self._held += len(jobs)
         for job in jobs:
-            if job.prepare is None and not job.explain and _is_text(job.record):
-                self._ready.put(job)  # its reading is no dearer than the way to a thread
+            if job.dear:
+                self._readers.submit(self._prepare, job)
             else:
-                self._decoders.submit(self._read, job)
+                self._ready.put(job)
 
-    def swap(self, model: Model) -> None:
+    def swap(self, loaded: Loaded) -> None:
         """Answer with another model from now on; records that were read keep theirs."""
-        self.model = model
+        self.loaded = loaded
 
     def close(self, seconds: float) -> bool:
         """Take no more, answer what was taken. Returns whether all was answered in time."""
@@ -129,17 +138,20 @@ class Engine(Generic[Ticket]):
             drained = self._lock.wait_for(lambda: self._held == 0, seconds)
         self._ready.put(None)
         self._thread.join(seconds if drained else 0)
-        self._decoders.shutdown(wait=drained, cancel_futures=True)
+        self._readers.shutdown(wait=drained, cancel_futures=True)
         return drained
 
-    def _read(self, job: Job[Ticket]) -> None:
+    def _prepare(self, job: Job[Ticket]) -> None:
         """In a thread: what is dear to read."""
-        if self._tried(job, self._check) and self._tried(job, self._decode):
+        self._ahead.acquire()  # what was read is larger than what it was read from
+        if self._tried(job, self._check) and self._tried(job, self._get):
             self._ready.put(job)
+        else:
+            self._ahead.release()
 
     def _explain(self, job: Job[Ticket]) -> None:
         """In a thread, since it takes as long as a hundred answers."""
-        if self._tried(job, _explain):
+        if self._tried(job, _explained):
             self._done([job])
 
     def _run(self) -> None:
@@ -155,33 +167,38 @@ class Engine(Generic[Ticket]):
             self._answer(jobs)
 
     def _answer(self, jobs: Sequence[Job[Ticket]]) -> None:
-        readable: dict[Model, list[Job[Ticket]]] = {}
+        readable: dict[Loaded, list[Job[Ticket]]] = {}
         for job in jobs:
-            read = self._tried(job, self._check)
-            if read and (job.arrays is not None or self._tried(job, self._decode)):
-                assert job.model is not None, "whoever reads says who"
-                readable.setdefault(job.model, []).append(job)
-        for model, some in readable.items():
-            self._infer(model, some)
+            fresh = self._tried(job, self._check)
+            if fresh and (job.read is not None or self._tried(job, self._get)):
+                assert job.loaded is not None, "whoever reads says who"
+                readable.setdefault(job.loaded, []).append(job)
+        for loaded, some in readable.items():
+            self._infer(loaded, some)
+        for job in jobs:
+            if job.dear:
+                self._ahead.release()
 
-    def _infer(self, model: Model, jobs: Sequence[Job[Ticket]]) -> None:
+    def _infer(self, loaded: Loaded, jobs: Sequence[Job[Ticket]]) -> None:
+        started = time.monotonic()
         try:
-            arrays = [job.arrays for job in jobs if job.arrays is not None]
-            answered = model.answer([job.record for job in jobs], arrays)
+            read = [job.read for job in jobs if job.read is not None]
+            answered = loaded.model.answer([r.record for r in read], [r.arrays for r in read])
             for job, outputs in zip(jobs, answered, strict=True):
                 job.outputs = outputs
-                if not job.explain:
-                    job.prediction = model.tell(outputs)
+                job.prediction = None if job.explain else loaded.model.tell(outputs)
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the thread
             if len(jobs) == 1:
                 self._fail(jobs[0], error)
-                return
-            for job in jobs:  # one of them may be to blame: each has its chance alone
-                self._infer(model, [job])
+            else:  # one of them may be to blame: each has its chance alone
+                for job in jobs:
+                    self._infer(loaded, [job])
             return
+        ended = time.monotonic()
         for job in jobs:
+            job.answered_at = (started, ended)
             if job.explain:
-                self._decoders.submit(self._explain, job)
+                self._readers.submit(self._explain, job)
         self._done([job for job in jobs if not job.explain])
 
     def _tried(self, job: Job[Ticket], step: Callable[[Job[Ticket]], None]) -> bool:
@@ -201,15 +218,13 @@ class Engine(Generic[Ticket]):
                 "allowed; come again"
             )
 
-    def _decode(self, job: Job[Ticket]) -> None:
-        if job.prepare is not None:
-            job.prepare(job.record)
-        job.model = self.model
-        job.record, job.arrays = job.model.read(job.record)
+    def _get(self, job: Job[Ticket]) -> None:
+        started = time.monotonic()
+        job.loaded = self.loaded
+        self._read(job)
+        job.read_at = (started, time.monotonic())
 
     def _fail(self, job: Job[Ticket], error: Exception) -> None:
-        if not isinstance(error, MoodalError):
-            _log.error("a record could not be answered", exc_info=error)
         job.error = error
         self._done([job])
 
@@ -219,7 +234,6 @@ class Engine(Generic[Ticket]):
         try:
             self._finish(jobs)
         except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
-            _log.exception("what was answered could not be told")
             for job in jobs:
                 job.error = error
             self._finish(jobs)
@@ -228,11 +242,7 @@ class Engine(Generic[Ticket]):
             self._lock.notify_all()
 
 
-def _explain(job: Job[Ticket]) -> None:
-    assert job.model is not None, "it was read"
+def _explained(job: Job[Ticket]) -> None:
+    assert job.loaded is not None, "it was read"
     assert job.outputs is not None, "and answered"
-    job.prediction = job.model.tell(job.outputs, explain=True)
-
-
-def _is_text(record: Record) -> bool:
-    return record.image is None and record.audio is None
+    job.prediction = job.loaded.model.tell(job.outputs, explain=True)

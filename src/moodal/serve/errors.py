@@ -7,10 +7,13 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from moodal.errors import CapacityError, ConfigError, MoodalError, RecordError
+from moodal.errors import CapacityError, ConfigError, DataError, MoodalError, RecordError
+from moodal.serve.engine import BusyError, LateError, StoppedError
 
 RETRY_SECONDS = 1
 """What a caller of a full service is asked to wait: a full queue is worked off in less."""
+STOP_SECONDS = 10
+"""And of one that stops, perhaps to start anew."""
 
 
 class RefusalError(MoodalError):
@@ -68,6 +71,13 @@ CODES: dict[str, int] = {
     "capacity": 503,
 }
 """Code -> status."""
+_LATER: tuple[tuple[type[Exception], str, float], ...] = (
+    (BusyError, "busy", RETRY_SECONDS),
+    (LateError, "waited", RETRY_SECONDS),
+    (StoppedError, "stopping", STOP_SECONDS),
+    (CapacityError, "capacity", RETRY_SECONDS),
+)
+"""Errors that pass: the kind, its code, and when to come again. The first that fits counts."""
 
 
 def busy(message: str, code: str = "busy", *, seconds: float = RETRY_SECONDS) -> RefusalError:
@@ -77,20 +87,20 @@ def busy(message: str, code: str = "busy", *, seconds: float = RETRY_SECONDS) ->
 
 def refusal_of(error: Exception) -> RefusalError:
     """What a caller is told of an error; of a fault of ours, nothing but that it is one."""
-    match error:
-        case RefusalError():
-            return error
-        case RecordError():
-            return RefusalError("record", error.reason, error.field)
-        case CapacityError():
-            return busy(str(error), "capacity")
-        case ConfigError():
-            return RefusalError("invalid", str(error))
+    if isinstance(error, RefusalError):
+        return error
+    if isinstance(error, RecordError):
+        return RefusalError("record", error.reason, error.field)
+    for kind, code, seconds in _LATER:
+        if isinstance(error, kind):
+            return busy(str(error), code, seconds=seconds)
+    if isinstance(error, DataError | ConfigError):
+        return RefusalError("invalid", str(error))
     return RefusalError(
         "internal", "the service failed; its log holds the reason under the request id"
     )
 
 
-def failure(error: Exception, id: str) -> dict[str, Any]:
+def failure(error: RefusalError, id: str) -> dict[str, Any]:
     """A record's place in a batch of answers, when it failed."""
-    return {"id": id, **refusal_of(error).to_dict()}
+    return {"id": id, **error.to_dict()}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import sys
 
 import uvicorn
 from fastapi import FastAPI
 
 from moodal.errors import CapacityError
-from moodal.serve import app
+from moodal.serve import app, logs
 from moodal.serve.settings import Serve
 
 BACKLOG = 2048
@@ -25,8 +27,8 @@ def bind(settings: Serve) -> socket.socket:
     except OSError as error:
         sock.close()
         raise CapacityError(
-            f"{settings.host}:{settings.port}: cannot be bound ({error.strerror}); name another "
-            "with --host or --port"
+            f"{settings.host}:{settings.port}: cannot be bound ({error.strerror or error}); name "
+            "another with --host or --port"
         ) from error
     sock.listen(BACKLOG)
     return sock
@@ -39,7 +41,7 @@ def server(application: FastAPI, settings: Serve) -> uvicorn.Server:
         http="httptools",
         loop="uvloop",
         access_log=False,
-        log_level="warning",
+        log_config=None,
         timeout_graceful_shutdown=max(1, round(settings.stop_seconds)),
         server_header=False,
     )
@@ -47,6 +49,19 @@ def server(application: FastAPI, settings: Serve) -> uvicorn.Server:
 
 
 def run(settings: Serve) -> None:
-    """Serve until SIGTERM or SIGINT; what was accepted is answered first."""
+    """Serve until SIGTERM or SIGINT; what was accepted is answered first. Raises: MoodalError."""
     sock = bind(settings)
-    server(app.create(settings), settings).run(sockets=[sock])
+    logs.set_up()
+    application = app.create(settings)
+    _greet(sock, application.state.service.journal.name)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn raises anew, when it has stopped, what made it stop: that is no failure.
+        signal.signal(number, lambda *_: None)
+    server(application, settings).run(sockets=[sock])
+
+
+def _greet(sock: socket.socket, journal: str) -> None:
+    host, port = sock.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    sys.stderr.write(f"moodal: http://{shown}:{port} is ready; the journal is {journal}\n")
+    sys.stderr.flush()

@@ -3,76 +3,138 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from moodal import bundle
-from moodal.errors import MoodalError, RecordError
+from moodal.errors import CapacityError, MoodalError, RecordError
 from moodal.runtime.predict import Model
+from moodal.serve import account, limits, logs
+from moodal.serve.account import Answer, Ticket
 from moodal.serve.engine import Engine, Job, Size
 from moodal.serve.errors import failure, refusal_of
+from moodal.serve.keys import Keys
+from moodal.serve.loaded import Loaded, load
+from moodal.serve.metrics import Metrics
+from moodal.serve.rate import Rate
 from moodal.serve.settings import Serve
-from moodal.store.rows import Source
-from moodal.types import Record, Rejection
+from moodal.serve.traces import Traces
+from moodal.store.inputs import Inputs
+from moodal.store.journal import Journal
+from moodal.store.rows import Served, Source
+from moodal.store.spool import Spool
+from moodal.types import MODALITIES, Record, Rejection
 
-Answer = dict[str, Any]
+__all__ = ["Answer", "Service"]
 
-
-@dataclass(slots=True, eq=False)
-class Ticket:
-    """Who waits for a job, and where it came from."""
-
-    future: asyncio.Future[Answer | Exception]
-    source: Source
-    caller: str
-    inputs: dict[str, str] = field(default_factory=dict)
+_log = logging.getLogger("moodal.serve")
 
 
 class Service:
-    """A model behind its limits, journal and metrics.
+    """A model behind its limits, journal and metrics. It answers between start and stop.
 
-    Raises: MoodalError, when the model or the journal cannot be opened.
+    together: a folder that the workers of one service share, for their rates; None = this process
+    serves alone.
+    Raises: MoodalError, when the model, the keys or the spool cannot be opened.
     """
 
-    def __init__(self, settings: Serve) -> None:
+    def __init__(self, settings: Serve, *, together: Path | None = None) -> None:
         self.settings = settings
-        ears = settings.transcriber
-        self.model = Model(
-            bundle.find(settings.model), transcriber=None if ears is None else Model(ears)
+        self.keys = None if settings.api_keys is None else Keys(settings.api_keys)
+        self.rate = Rate(settings.limits.rate, None if together is None else together / "rate")
+        self.inputs = self._open_inputs()
+        self.traces = Traces()
+        self.metrics = Metrics()
+        self.room = limits.Room(settings.body_megabytes)
+        self.folder = bundle.find(settings.model)
+        first = self.load()
+        self.spool = Spool(
+            settings.spool_folder,
+            settings.store,
+            limit_bytes=int(settings.spool_megabytes * limits.MEGABYTE),
         )
-        self.model.warm()
-        self._engine: Engine[Ticket] | None = None
+        self.watching = False
+        """Whether, of all workers, this one watches and writes down what happens to models."""
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._engine = Engine[Ticket](first, self._read, self._finish, size=_size(settings))
+        self.metrics.answering(first.version, first.model.info.name)
+
+    @property
+    def loaded(self) -> Loaded:
+        return self._engine.loaded
+
+    @property
+    def model(self) -> Model:
+        return self.loaded.model
 
     @property
     def version(self) -> str:
-        return bundle.version(self.model.info)
+        return self.loaded.version
+
+    @property
+    def journal(self) -> Journal:
+        return self.spool.journal
 
     @property
     def ready(self) -> bool:
-        return self._engine is not None and self._engine.running
+        return self._loop is not None and self._engine.running
+
+    def load(self) -> Loaded:
+        """The model as it now lies in its folder. Raises: MoodalError."""
+        settings = self.settings
+        seconds = settings.limits.seconds
+        return load(self.folder, settings.transcriber, limit_seconds=seconds)
+
+    def swap(self, loaded: Loaded) -> None:
+        """Answer with another model from now on; no request is lost."""
+        self._engine.swap(loaded)
+        self.metrics.answering(loaded.version, loaded.model.info.name)
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
-        s = self.settings
-        size = Size(batch=s.batch, queue=s.queue, wait_seconds=s.wait_seconds, threads=s.threads)
-        self._engine = Engine(self.model, self._finish, size=size)
 
     async def stop(self) -> None:
         """Answer what was accepted, then let go of everything."""
-        if self._engine is not None:
-            await asyncio.to_thread(self._engine.close, self.settings.stop_seconds)
+        seconds = self.settings.stop_seconds
+        if not await asyncio.to_thread(self._engine.close, seconds):
+            _log.error("%d records were not answered within %g s", self._engine.held, seconds)
+        await asyncio.to_thread(self.spool.close)
+        await asyncio.to_thread(self.traces.close)
+        self.rate.close()
+
+    def identify(self, headers: Mapping[bytes, bytes]) -> str:
+        """The name of the caller's key; "" where the service has none. Raises: RefusalError."""
+        return "" if self.keys is None else self.keys.caller(headers)
+
+    def caller(self, headers: Mapping[bytes, bytes], client: str, *, records: int = 1) -> str:
+        """As identify, and so many records count for the caller's rate.
+
+        headers: their names in lower case. client: the address of the other side.
+        Raises: RefusalError (401, 429).
+        """
+        name = self.identify(headers)
+        self.rate.take(name or client, records)
+        return name
 
     async def answer(
-        self, record: Record, *, source: Source, caller: str = "", explain: bool = False
+        self,
+        record: Record,
+        *,
+        source: Source,
+        caller: str = "",
+        explain: bool = False,
+        journal: bool = True,
     ) -> Answer:
         """The contract of `moodal predict --json`, with prediction_id and model_version.
 
-        When this returns, the answer is on its way to the journal, come what may.
+        When this returns, the answer is on its way to the journal, come what may. journal: False =
+        it is not, and has no id.
         Raises: RefusalError.
         """
-        [answer] = await self._ask([record], source=source, caller=caller, explain=explain)
+        loop = asyncio.get_running_loop()
+        ticket = Ticket(loop.create_future(), source, caller, journal=journal)
+        [answer] = await self._ask([record], [ticket], explain=explain)
         if isinstance(answer, Exception):
             raise refusal_of(answer) from answer
         return answer
@@ -89,52 +151,114 @@ class Service:
 
         Raises: RefusalError, when there is no room for all of them.
         """
+        loop = asyncio.get_running_loop()
         good = [r for r in records if isinstance(r, Record)]
-        asked = iter(await self._ask(good, source=source, caller=caller, explain=explain))
+        tickets = [Ticket(loop.create_future(), source, caller) for _ in good]
+        asked = iter(await self._ask(good, tickets, explain=explain))
         told: list[Answer] = []
         for given in records:
             if isinstance(given, Rejection):
-                error: Exception = RecordError(given.reason, field=given.field)
-                told.append(failure(error, given.id))
+                told.append(self._failure(RecordError(given.reason, field=given.field), given.id))
                 continue
-            answer = next(asked)
-            told.append(failure(answer, given.id) if isinstance(answer, Exception) else answer)
+            found = next(asked)
+            told.append(self._failure(found, given.id) if isinstance(found, Exception) else found)
         return told
 
+    def _failure(self, error: Exception, id: str) -> Answer:
+        refusal = refusal_of(error)
+        self.metrics.error(refusal.code)
+        return failure(refusal, id)
+
     async def _ask(
-        self, records: Sequence[Record], *, source: Source, caller: str, explain: bool
+        self, records: Sequence[Record], tickets: Sequence[Ticket], *, explain: bool
     ) -> list[Answer | Exception]:
-        assert self._loop is not None, "started"
-        assert self._engine is not None, "started"
-        tickets = [Ticket(self._loop.create_future(), source, caller) for _ in records]
-        jobs = [
-            Job(record, ticket, explain) for record, ticket in zip(records, tickets, strict=True)
-        ]
+        jobs: list[Job[Ticket]] = []
+        for record, ticket in zip(records, tickets, strict=True):
+            ticket.request, ticket.kept = logs.REQUEST.get(), self.inputs is not None
+            if self.traces.on:
+                ticket.context = self.traces.here()
+            jobs.append(Job(record, ticket, explain, dear=ticket.kept or _is_media(record)))
         try:
             self._engine.submit(jobs)
         except MoodalError as error:
             raise refusal_of(error) from error
         return [await ticket.future for ticket in tickets]
 
+    def _read(self, job: Job[Ticket]) -> None:
+        """In a thread: limits, decoding, keeping."""
+        assert job.loaded is not None, "the engine says which model reads"
+        limits.check(job.record, self.settings.limits)
+        job.read = job.loaded.model.read(job.record)
+        if self.inputs is None or not job.ticket.journal:
+            return
+        try:
+            kept = self.inputs.keep(job.record)
+            job.ticket.inputs = {m: kept[m] for m in MODALITIES if m in kept}
+        except CapacityError as error:  # an answer without its input is better than none
+            self.metrics.inputs_failed.inc()
+            _log.error("%s", error, extra={"request": job.ticket.request})
+
     def _finish(self, jobs: Sequence[Job[Ticket]]) -> None:
-        """In a thread of the engine: what came of some jobs."""
-        assert self._loop is not None, "started"
+        """In a thread: journal, count and tell what came of some jobs."""
+        assert self._loop is not None, "nothing is asked before the start"
         told: list[Answer | Exception] = []
+        rows: list[Served] = []
         for job in jobs:
             if job.error is not None:
+                self._log_fault(job)
                 told.append(job.error)
                 continue
-            assert job.prediction is not None, "done without an error"
-            assert job.model is not None, "and so read"
-            answer = job.prediction.to_dict()
-            answer["prediction_id"] = ""
-            answer["model_version"] = bundle.version(job.model.info)
+            answer, row = account.settle(job)
             told.append(answer)
+            if row is not None:
+                rows.append(row)
+        if rows:
+            self.spool.append(rows)
+        self.metrics.batch([job.prediction for job in jobs if job.prediction and not job.error])
+        if self.traces.on:
+            self._trace(jobs)
         self._loop.call_soon_threadsafe(_tell, jobs, told)
+
+    def _log_fault(self, job: Job[Ticket]) -> None:
+        """Of errors that are ours alone."""
+        if not isinstance(job.error, MoodalError):
+            extra = {"request": job.ticket.request}
+            _log.error("a record could not be answered", exc_info=job.error, extra=extra)
+
+    def _trace(self, jobs: Sequence[Job[Ticket]]) -> None:
+        for job in jobs:
+            if job.answered_at[1]:
+                self.traces.done("read", job.ticket.context, job.read_at)
+                self.traces.done("infer", job.ticket.context, job.answered_at, records=len(jobs))
+
+    def _open_inputs(self) -> Inputs | None:
+        folder = self.settings.keep_inputs
+        return None if folder is None else Inputs(folder, self.settings.keep_days)
+
+    def look(self) -> None:
+        """Tell the metrics what is so at this moment."""
+        counts = self.spool.counts
+        self.metrics.queue_records.set(self._engine.held)
+        self.metrics.journal_waiting.set(counts.waiting)
+        self.metrics.journal_reachable.set(not counts.error)
+        self.metrics.dropped(counts.dropped)
+
+
+def _size(settings: Serve) -> Size:
+    return Size(
+        batch=settings.batch,
+        queue=settings.queue,
+        wait_seconds=settings.wait_seconds,
+        threads=settings.threads,
+    )
+
+
+def _is_media(record: Record) -> bool:
+    return record.image is not None or record.audio is not None
 
 
 def _tell(jobs: Sequence[Job[Ticket]], told: Sequence[Answer | Exception]) -> None:
+    """In the event loop."""
     for job, answer in zip(jobs, told, strict=True):
-        future = job.ticket.future
-        if not future.done():  # else whoever asked has gone
-            future.set_result(answer)
+        if not job.ticket.future.done():  # else whoever asked has gone
+            job.ticket.future.set_result(answer)

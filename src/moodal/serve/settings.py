@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import pydantic
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from moodal.config import Count, Positive, Stage, laid
 from moodal.errors import ConfigError
@@ -29,6 +30,8 @@ class Limits(Stage):
     """Of one recording; a stream may last ten times as long."""
     characters: Count = 10_000
     """Of one text."""
+    vectors: Count = 2_000
+    """Of one sequence of precomputed features."""
     records: Count = 64
     """Of one batch."""
     label_characters: Count = 200
@@ -79,13 +82,51 @@ class Serve(Stage):
     """A record that waited longer is refused rather than answered late."""
     threads: Count = 2
     """That decode pictures and recordings."""
+    body_megabytes: Positive = 200.0
+    """Of all requests' bodies that are in work; beyond it the answer is 503."""
     monitor_seconds: Positive = 60.0
     """Between two looks at drift and quality."""
     reload_seconds: Positive = 2.0
     """Between two looks at whether the model's folder has changed."""
     stop_seconds: Positive = 30.0
     """Given to accepted requests when the service stops."""
+    log_requests: bool = True
+    """A log line for each request."""
     limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.limits.records > self.queue:
+            raise ValueError(
+                f"limits.records={self.limits.records} is above queue={self.queue}: such a batch "
+                "would never find room; raise queue"
+            )
+        if self.api_keys is None and not is_loopback(self.host):
+            raise ValueError(
+                f"host={self.host} can be reached from other machines, and without api_keys "
+                "anybody could ask; make a key (moodal keys add FILE NAME) and give --api-keys FILE"
+            )
+        return self
+
+    @property
+    def spool_folder(self) -> Path:
+        """Where answers wait for the journal."""
+        if self.spool is not None:
+            return self.spool
+        scheme, _, path = self.store.partition(":///")
+        if not scheme.startswith("sqlite"):
+            return Path("moodal-spool")
+        return Path(path.partition("?")[0]).with_suffix(".spool")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine is meant."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def load(
