@@ -12,12 +12,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from moodal.errors import MoodalError
 from moodal.preprocess.audio import SAMPLE_RATE
-from moodal.serve import answers
 from moodal.serve.ear import Ear, GoneError
 from moodal.serve.errors import RefusalError
 from moodal.serve.limits import MEGABYTE
 from moodal.serve.pcm import Format
-from moodal.serve.schema import Body, Name
+from moodal.serve.schema import Body, Name, parsed, refused
 from moodal.serve.settings import Limits
 
 LONGER = 10
@@ -67,7 +66,7 @@ async def first(socket: WebSocket, limits: Limits) -> Start:
     message = await _receive(socket, limits)
     if isinstance(message, bytes):
         raise RefusalError("invalid", 'sound comes after the message {"type": "start"}', "type")
-    return answers.parsed(Start, message.encode("utf-8"))
+    return parsed(Start, message.encode("utf-8"))
 
 
 async def read(socket: WebSocket, ear: Ear, said: Said, limits: Limits) -> None:
@@ -100,7 +99,7 @@ async def _take(message: str | bytes, ear: Ear, said: Said, limits: Limits) -> b
     try:
         later = Later.validate_json(message)
     except pydantic.ValidationError as error:
-        raise answers.refused(error) from None
+        raise refused(error) from None
     if isinstance(later, Text):
         said.text = later.text
     return isinstance(later, Text)

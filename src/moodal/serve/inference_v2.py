@@ -1,0 +1,257 @@
+"""The Open Inference Protocol v2 over HTTP, for KServe's and Triton's clients.
+
+Source: kserve.github.io, Open Inference Protocol; Triton's binary tensor data extension.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Awaitable
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+from fastapi import APIRouter, Request, Response
+from pydantic_core import to_json
+
+from moodal.bundle import Info
+from moodal.serve import limits, rows_v2, visit
+from moodal.serve.answers import LARGE_BYTES
+from moodal.serve.errors import RefusalError
+from moodal.serve.rows_v2 import Column, ModelAbout
+from moodal.serve.service import Answer, Service
+from moodal.serve.tensors import InferRequest, InferResponse, Wire, compose, parse
+from moodal.serve.visit import Visit, visit_of
+from moodal.types import Record, Rejection
+
+LENGTH = "inference-header-content-length"
+INFLATE = zlib.MAX_WBITS | 32
+"""gzip and zlib, told apart by their headers."""
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+class ServerAbout(Wire):
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class Live(Wire):
+    live: bool
+
+
+class Ready(Wire):
+    ready: bool
+
+
+class ModelReady(Wire):
+    name: str
+    ready: bool
+
+
+class Wrong(Wire):
+    error: str
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Wrong} for status in (400, 401, 404, 408, 413, 415, 429, 500, 503)
+}
+BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": InferRequest.model_json_schema()}},
+    }
+}
+
+
+def router(service: Service) -> APIRouter:
+    routes = APIRouter(prefix="/v2", tags=["Open Inference Protocol v2"], responses=ERRORS)
+
+    @routes.get("", response_model=ServerAbout)
+    async def server() -> Response:
+        """What this is."""
+        extensions = ["binary_tensor_data"]
+        return _json(ServerAbout(name="moodal", version=version("moodal"), extensions=extensions))
+
+    @routes.get("/health/live", response_model=Live)
+    async def live() -> Response:
+        """The process lives."""
+        return _json(Live(live=True))
+
+    @routes.get("/health/ready", response_model=Ready)
+    async def ready() -> Response:
+        """The model is warm and the engine runs."""
+        return _json(Ready(ready=service.ready), 200 if service.ready else 503)
+
+    for path in ("/models/{name}", "/models/{name}/versions/{model_version}"):
+        _model_routes(routes, service, path)
+
+    @routes.api_route("/{rest:path}", methods=METHODS, include_in_schema=False)
+    async def unknown(rest: str) -> Response:
+        return _wrong(RefusalError("not_found", f"protocol v2 has no {rest[:100]!r} here"))
+
+    return routes
+
+
+def _model_routes(routes: APIRouter, service: Service, path: str) -> None:
+    """Of a model, or of one version of it."""
+
+    @routes.get(path, response_model=ModelAbout)
+    async def model(request: Request, name: str, model_version: str | None = None) -> Response:
+        """The model's tensors."""
+        return await _answered(_about(service, request, name, model_version))
+
+    @routes.get(f"{path}/ready", response_model=ModelReady)
+    async def ready(request: Request, name: str, model_version: str | None = None) -> Response:
+        """Whether this model answers."""
+        return await _answered(_ready(service, request, name, model_version))
+
+    @routes.post(f"{path}/infer", response_model=InferResponse, openapi_extra=BODY)
+    async def infer(request: Request, name: str, model_version: str | None = None) -> Response:
+        """Answer records, a row each; a row that fails has {"error"} as its `answer`."""
+        return await _answered(_infer(service, request, name, model_version))
+
+
+async def _answered(response: Awaitable[Response]) -> Response:
+    """A refusal in the protocol's own shape."""
+    try:
+        return await response
+    except RefusalError as error:
+        return _wrong(error)
+
+
+async def _about(
+    service: Service, request: Request, name: str, model_version: str | None
+) -> Response:
+    _identify(service, request)
+    info = _found(service, name, model_version)
+    return _json(rows_v2.about(info, service.version, _inputs(service, info)))
+
+
+async def _ready(
+    service: Service, request: Request, name: str, model_version: str | None
+) -> Response:
+    _identify(service, request)
+    info = _found(service, name, model_version)
+    return _json(ModelReady(name=info.name, ready=service.ready), 200 if service.ready else 503)
+
+
+async def _infer(
+    service: Service, request: Request, name: str, model_version: str | None
+) -> Response:
+    came = _identify(service, request)
+    info = _found(service, name, model_version)
+    body = await visit.body(service, request)
+    headers = request.headers
+    encoding, length = headers.get("content-encoding", ""), _length(headers.get(LENGTH))
+
+    def read() -> Asked:
+        return _read(_inflated(body, encoding, service), length, service, info)
+
+    asked = read() if len(body) < LARGE_BYTES else await asyncio.to_thread(read)
+    service.rate.take(came.who, len(asked.records))
+    explain = asked.request.parameters.get("explain") is True
+    answers = await service.answers(asked.records, source="v2", caller=came.caller, explain=explain)
+    _raise_if_none(answers)
+    told = rows_v2.told(answers, asked.outputs)
+    about = {"model_name": info.name, "model_version": service.version}
+    content, json_bytes = compose(asked.request, told, about)
+    if json_bytes is None:
+        return Response(content, media_type="application/json")
+    return Response(
+        content, headers={LENGTH: str(json_bytes)}, media_type="application/octet-stream"
+    )
+
+
+class Asked(NamedTuple):
+    """outputs: those to send, in their order."""
+
+    request: InferRequest
+    records: list[Record | Rejection]
+    outputs: dict[str, Column]
+
+
+def _read(body: bytes, length: int | None, service: Service, info: Info) -> Asked:
+    """Raises: RefusalError."""
+    request, tensors = parse(body, length)
+    outputs = rows_v2.wanted(request, rows_v2.outputs(info))
+    records = rows_v2.records(tensors, _inputs(service, info))
+    if len(records) > (most := service.settings.limits.records):
+        raise RefusalError(
+            "invalid", f"has {len(records)} rows, at most {most} are answered", "inputs"
+        )
+    return Asked(request, records, outputs)
+
+
+def _identify(service: Service, request: Request) -> Visit:
+    """Who asks, who is not checked before. Raises: RefusalError (401)."""
+    came = visit_of(request)
+    came.caller = service.identify(came.headers)
+    came.who = came.caller or came.who
+    return came
+
+
+def _inputs(service: Service, info: Info) -> dict[str, Column]:
+    return rows_v2.inputs(info, heard=service.settings.transcriber is not None)
+
+
+def _found(service: Service, name: str, model_version: str | None) -> Info:
+    """Raises: RefusalError (404)."""
+    info = service.model.info
+    if name != info.name or model_version not in (None, service.version):
+        asked = name if model_version is None else f"{name}, version {model_version}"
+        raise RefusalError(
+            "not_found",
+            f"there is no model {asked[:100]!r}; this is {info.name!r}, version {service.version}",
+        )
+    return info
+
+
+def _length(given: str | None) -> int | None:
+    """Raises: RefusalError."""
+    if given is None:
+        return None
+    if not given.isascii() or not given.isdigit():
+        raise RefusalError("bad_request", f"{LENGTH} is {given[:20]!r}, not a number of bytes")
+    return int(given)
+
+
+def _inflated(body: bytes, encoding: str, service: Service) -> bytes:
+    """Raises: RefusalError, before it is larger than a body may be."""
+    if encoding in ("", "identity"):
+        return body
+    if encoding not in ("gzip", "deflate"):
+        raise RefusalError(
+            "media_type", f"content encoding {encoding[:20]!r}; send gzip, deflate or none"
+        )
+    most = int(service.settings.limits.megabytes * limits.MEGABYTE)
+    inflater = zlib.decompressobj(INFLATE)
+    try:
+        content = inflater.decompress(body, most + 1)
+    except zlib.error as error:
+        raise RefusalError("bad_request", f"the body is no {encoding} ({error})") from error
+    if len(content) > most:
+        raise RefusalError("too_large", f"the body unpacks to more than {most:,} bytes")
+    if not inflater.eof:
+        raise RefusalError("bad_request", f"the body ends in the middle of its {encoding}")
+    return content
+
+
+def _raise_if_none(answers: list[Answer]) -> None:
+    """A request of which no row could be answered is refused for what was wrong with the first."""
+    if all("error" in answer for answer in answers):
+        first = answers[0]["error"]
+        raise RefusalError(first["code"], first["message"], first["field"])
+
+
+def _json(values: Wire, status: int = 200) -> Response:
+    return Response(to_json(values), status, media_type="application/json")
+
+
+def _wrong(error: RefusalError) -> Response:
+    """The protocol knows one status for whatever the client did wrong: 400."""
+    status = 400 if error.status in (405, 422) else error.status
+    message = f"{error.field}: {error.message}" if error.field else error.message
+    return Response(
+        to_json({"error": message}), status, dict(error.headers), media_type="application/json"
+    )

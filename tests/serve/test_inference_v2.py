@@ -1,0 +1,454 @@
+"""The protocol v2 as real clients speak it, and everything it may be sent that is wrong."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tritonclient.http as triton
+from numpy.typing import NDArray
+from tritonclient.utils import InferenceServerException
+
+from moodal.runtime.predict import Model
+from tests import tiny
+from tests.serve.conftest import Reply, Running
+
+LENGTH = "inference-header-content-length"
+RNG = np.random.default_rng(0)
+PICTURE = tiny.png(tiny.picture("good", RNG))
+SOUND = tiny.wav(tiny.tone("bad", RNG))
+OUTPUTS = ["label", "probabilities", "confidence", "prediction_id", "answer"]
+
+
+@pytest.fixture
+def client(server: Running) -> Iterator[triton.InferenceServerClient]:
+    with triton.InferenceServerClient(f"{server.host}:{server.port}", concurrency=4) as client:
+        yield client
+
+
+@pytest.fixture
+def name(server: Running) -> str:
+    return server.service.model.info.name
+
+
+def tensor(name: str, values: list[Any], *, binary: bool = True) -> Any:
+    array = np.array(values, object)
+    given = triton.InferInput(name, list(array.shape), "BYTES")
+    return given.set_data_from_numpy(array, binary_data=binary)
+
+
+def texts(array: NDArray[np.object_]) -> list[str]:
+    return [value.decode() if isinstance(value, bytes) else str(value) for value in array]
+
+
+def answers(result: Any) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in texts(result.as_numpy("answer"))]
+
+
+def post(server: Running, name: str, request: dict[str, Any], **more: Any) -> Reply:
+    return server.post(f"/v2/models/{name}/infer", request, **more)
+
+
+def bytes_input(name: str, shape: list[int], data: Any) -> dict[str, Any]:
+    return {"name": name, "shape": shape, "datatype": "BYTES", "data": data}
+
+
+# The questions of Triton's client
+
+
+def test_the_server_and_the_model_are_alive_and_ready(
+    client: triton.InferenceServerClient, name: str, server: Running
+) -> None:
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready(name)
+    assert client.is_model_ready(name, server.service.version)
+    assert not client.is_model_ready(name, "1")
+    assert not client.is_model_ready("another")
+
+
+def test_metadata_say_what_goes_in_and_what_comes_out(
+    client: triton.InferenceServerClient, name: str, server: Running
+) -> None:
+    assert "binary_tensor_data" in client.get_server_metadata()["extensions"]
+    about = client.get_model_metadata(name)
+    assert about == client.get_model_metadata(name, server.service.version)
+    assert (about["name"], about["versions"]) == (name, [server.service.version])
+    assert about["inputs"] == [
+        {"name": m, "datatype": "BYTES", "shape": [-1]} for m in ("text", "image", "audio")
+    ]
+    shapes = {o["name"]: (o["datatype"], o["shape"]) for o in about["outputs"]}
+    assert list(shapes) == OUTPUTS
+    assert shapes["probabilities"] == ("FP64", [-1, 3])
+    assert shapes["label"] == ("BYTES", [-1])
+
+
+@pytest.mark.parametrize("binary", [True, False])
+@pytest.mark.parametrize("deep", [False, True])
+def test_rows_are_answered_as_predict_answers_them(
+    client: triton.InferenceServerClient, name: str, binary: bool, deep: bool
+) -> None:
+    rows: list[dict[str, Any]] = [
+        {"text": "this film was great"},
+        {"image": PICTURE},
+        {"text": "这个房间真的很糟糕", "audio": SOUND},
+        {"text": "okay", "image": PICTURE, "audio": SOUND},
+    ]
+
+    def sent(value: str | bytes) -> Any:
+        plain = value if binary or isinstance(value, str) else base64.b64encode(value)
+        return [plain] if deep else plain
+
+    given = [
+        tensor(m, [sent(row.get(m, b"")) for row in rows], binary=binary)
+        for m in ("text", "image", "audio")
+    ]
+    wanted = [triton.InferRequestedOutput(output, binary_data=binary) for output in OUTPUTS]
+    result = client.infer(name, given, outputs=wanted, request_id="seven")
+    model = Model(tiny.train_once())
+    assert result.get_response()["id"] == "seven"
+    assert result.as_numpy("probabilities").shape == (4, 3)
+    for row, (asked, told) in enumerate(zip(rows, answers(result), strict=True)):
+        expected = model.predict(**asked).to_dict()
+        assert texts(result.as_numpy("label"))[row] == told["label"] == expected["label"]
+        np.testing.assert_allclose(
+            result.as_numpy("probabilities")[row], list(expected["probabilities"].values()), 1e-5
+        )
+        assert result.as_numpy("confidence")[row] == pytest.approx(expected["confidence"], 1e-5)
+        assert told["modalities"] == list(expected["modalities"])
+        assert texts(result.as_numpy("prediction_id"))[row] == told["prediction_id"]
+
+
+def test_without_a_wish_all_outputs_come_and_as_bytes(
+    client: triton.InferenceServerClient, name: str
+) -> None:
+    result = client.infer(name, [tensor("text", ["superb"])])
+    told = result.get_response()["outputs"]
+    assert [output["name"] for output in told] == OUTPUTS
+    assert all("binary_data_size" in output["parameters"] for output in told)
+    assert len(answers(result)) == 1
+
+
+def test_only_the_wished_outputs_come_in_their_order_and_each_as_wished(
+    client: triton.InferenceServerClient, name: str
+) -> None:
+    wanted = [
+        triton.InferRequestedOutput("confidence", binary_data=False),
+        triton.InferRequestedOutput("label", binary_data=True),
+    ]
+    result = client.infer(name, [tensor("text", ["superb", "糟糕"])], outputs=wanted)
+    one, other = result.get_response()["outputs"]
+    assert (one["name"], one["shape"], "data" in one) == ("confidence", [2], True)
+    assert (other["name"], other["shape"], "data" in other) == ("label", [2], False)
+    assert len(texts(result.as_numpy("label"))) == 2
+    assert result.as_numpy("probabilities") is None
+
+
+def test_requests_may_overlap(client: triton.InferenceServerClient, name: str) -> None:
+    words = [word for label in tiny.LABELS for word in tiny.WORDS[label]]
+    waiting = [client.async_infer(name, [tensor("text", [word])]) for word in words]
+    told = [answers(request.get_result())[0]["label"] for request in waiting]
+    together = answers(client.infer(name, [tensor("text", words)]))
+    assert told == [answer["label"] for answer in together]
+
+
+@pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
+def test_a_request_may_be_compressed(
+    client: triton.InferenceServerClient, name: str, algorithm: str
+) -> None:
+    result = client.infer(
+        name,
+        [tensor("text", ["superb"]), tensor("image", [PICTURE])],
+        request_compression_algorithm=algorithm,
+        response_compression_algorithm=algorithm,
+    )
+    assert answers(result)[0]["modalities"] == ["text", "image"]
+
+
+def test_an_explanation_is_a_parameter(client: triton.InferenceServerClient, name: str) -> None:
+    given = [tensor("text", ["this film was great"])]
+    [plain] = answers(client.infer(name, given))
+    [explained] = answers(client.infer(name, given, parameters={"explain": True}))
+    assert plain["words"] == []
+    assert "great" in [word for word, _ in explained["words"]]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ([tensor("text", [["a", "b"]])], r"shape \[1, 2\].*\[B\] or \[B, 1\]"),
+        ([tensor("text", ["a", "b"]), tensor("image", [PICTURE])], r"text \[2\], image \[1\]"),
+        ([tensor("text", ["a"]), tensor("text", ["b"])], "each input once"),
+        ([tensor("smell", ["a"])], "no such input; inputs are text, image, audio"),
+        ([tensor("text", [""] * 65)], "65 rows, at most 64"),
+        ([triton.InferInput("text", [1], "BYTES")], "data"),
+        (
+            [triton.InferInput("text", [1], "BYTES").set_shared_memory("here", 8)],
+            "shared memory is not read",
+        ),
+    ],
+)
+def test_wrong_tensors_are_a_sentence_for_the_client(
+    client: triton.InferenceServerClient, name: str, given: list[Any], says: str
+) -> None:
+    with pytest.raises(InferenceServerException, match=says) as caught:
+        client.infer(name, given)
+    assert caught.value.status() in ("400", "413")
+
+
+@pytest.mark.parametrize(("numpy_type", "datatype"), [("f4", "FP32"), ("i8", "INT64")])
+def test_numbers_for_words_are_refused(
+    client: triton.InferenceServerClient, name: str, numpy_type: str, datatype: str
+) -> None:
+    given = triton.InferInput("text", [1, 1], datatype)
+    given.set_data_from_numpy(np.zeros((1, 1), numpy_type))
+    with pytest.raises(InferenceServerException, match=f"datatype {datatype}.*BYTES"):
+        client.infer(name, [given])
+
+
+def test_an_unknown_output_or_model_is_refused(
+    client: triton.InferenceServerClient, name: str
+) -> None:
+    given = [tensor("text", ["a"])]
+    with pytest.raises(InferenceServerException, match="no output 'mood'"):
+        client.infer(name, given, outputs=[triton.InferRequestedOutput("mood")])
+    with pytest.raises(InferenceServerException, match="classification"):
+        client.infer(name, given, outputs=[triton.InferRequestedOutput("label", class_count=2)])
+    with pytest.raises(InferenceServerException, match="no model 'another'"):
+        client.infer("another", given)
+    with pytest.raises(InferenceServerException, match="version 9"):
+        client.infer(name, given, model_version="9")
+    with pytest.raises(InferenceServerException, match="has no"):
+        client.get_model_config(name)
+
+
+def test_a_bad_row_fails_alone(client: triton.InferenceServerClient, name: str) -> None:
+    result = client.infer(
+        name,
+        [
+            tensor("text", ["superb", "", b"\xff\xfe", "lovely"]),
+            tensor("image", [b"", b"no picture", b"", b""]),
+        ],
+    )
+    told = answers(result)
+    assert ["error" in answer for answer in told] == [False, True, True, False]
+    assert [answer["error"]["field"] for answer in told[1:3]] == ["image", "text"]
+    assert [bool(label) for label in texts(result.as_numpy("label"))] == [True, False, False, True]
+    assert result.as_numpy("probabilities")[1:3].tolist() == [[0, 0, 0]] * 2
+
+
+def test_a_request_without_a_good_row_is_refused(
+    client: triton.InferenceServerClient, name: str
+) -> None:
+    with pytest.raises(InferenceServerException, match="image: ") as caught:
+        client.infer(name, [tensor("image", [b"no picture"])])
+    assert caught.value.status() == "400"
+
+
+def test_rows_go_to_the_journal_as_v2(
+    client: triton.InferenceServerClient, name: str, server: Running
+) -> None:
+    result = client.infer(name, [tensor("text", ["superb"])])
+    [id] = texts(result.as_numpy("prediction_id"))
+    assert server.service.spool.flush(10)
+    served = server.service.journal.find(id)
+    assert served is not None
+    assert served.source == "v2"
+
+
+# The questions of KServe's client (kserve.InferenceRESTClient), which are plain HTTP
+
+
+def test_what_kserve_asks_is_answered_as_it_reads_it(server: Running, name: str) -> None:
+    assert server.get("/v2/health/live").json() == {"live": True}
+    assert server.get("/v2/health/ready").json() == {"ready": True}
+    assert server.get(f"/v2/models/{name}/ready").json() == {"name": name, "ready": True}
+    assert server.get("/v2/models/another/ready").status == 404
+    request = {
+        "id": "1",
+        "model_name": name,
+        "from_grpc": False,
+        "parameters": {},
+        "inputs": [
+            {"name": "text", "shape": [2, 1], "datatype": "BYTES", "data": [["lovely"], ["糟糕"]]}
+        ],
+    }
+    reply = post(server, name, request)
+    told = reply.json()
+    assert LENGTH not in reply.headers
+    assert (told["id"], told["model_name"]) == ("1", name)
+    assert told["model_version"] == server.service.version
+    data = {output["name"]: output["data"] for output in told["outputs"]}
+    assert len(data["probabilities"]) == 6  # row-major and flat
+    assert sum(data["probabilities"][:3]) == pytest.approx(1)
+
+
+def test_bytes_come_under_any_content_type(server: Running, name: str) -> None:
+    raw = struct.pack("<I", 6) + b"lovely"
+    head = json.dumps(
+        {
+            "inputs": [
+                {
+                    "name": "text",
+                    "shape": [1],
+                    "datatype": "BYTES",
+                    "parameters": {"binary_data_size": len(raw)},
+                }
+            ]
+        }
+    ).encode()
+    headers = {LENGTH: str(len(head)), "content-type": "application/octet-stream"}
+    reply = server.request("POST", f"/v2/models/{name}/infer", head + raw, headers)
+    assert reply.status == 200
+    assert reply.json()["outputs"][0]["name"] == "label"
+
+
+# Bad bytes
+
+
+def binary(size: Any, raw: bytes, *, shape: tuple[int, ...] = (1,), length: Any = None) -> Any:
+    """(body, headers) of a request whose text is in bytes."""
+    given = {"name": "text", "shape": shape, "datatype": "BYTES"}
+    head = json.dumps({"inputs": [{**given, "parameters": {"binary_data_size": size}}]}).encode()
+    return head + raw, {LENGTH: str(len(head) if length is None else length)}
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "says"),
+    [
+        (b"{", {}, "not JSON"),
+        (b"[]", {}, "holds"),
+        (b"{}", {}, "inputs"),
+        (b'{"inputs": []}', {}, "inputs"),
+        (b'{"inputs": [{"name": "text", "shape": [1.5], "datatype": "BYTES"}]}', {}, "shape"),
+        (b'{"inputs": [{"name": "text", "shape": [-1], "datatype": "BYTES"}]}', {}, "shape"),
+        (b"\xff", {}, "not JSON"),
+        (b"{}", {LENGTH: "9"}, "the body has 2 bytes"),
+        (b"{}", {LENGTH: "-1"}, "not a number"),
+        (b"{}", {LENGTH: "x"}, "not a number"),
+        (*binary(5, b"\x00" * 5), "ends within the length"),
+        (*binary(8, b"\x09\x00\x00\x00abcd"), "has 9 bytes, 4 are left"),
+        (*binary(8, b"\xff\xff\xff\xffabcd"), "bytes, 4 are left"),
+        (*binary(9, b"\x01\x00\x00\x00a"), "binary_data_size is 9"),
+        (*binary(-1, b""), "binary_data_size is -1"),
+        (*binary("x", b""), "binary_data_size"),
+        (*binary(4, b"\x01\x00\x00\x00a"), "has 1 bytes, 0 are left"),
+        (*binary(5, b"\x01\x00\x00\x00a tail"), "5 bytes follow"),
+        (*binary(10, b"\x01\x00\x00\x00a" * 2), "has 2 elements, its shape"),
+        (*binary(0, b"", shape=(0,)), "B at least 1"),
+        (b"x", {"content-encoding": "br"}, "content encoding"),
+        (b"not packed", {"content-encoding": "gzip"}, "no gzip"),
+        (gzip.compress(b"{}")[:-9], {"content-encoding": "gzip"}, "in the middle"),
+        (gzip.compress(bytes(30_000_000)), {"content-encoding": "gzip"}, "unpacks to more"),
+    ],
+)
+def test_bad_bytes_are_a_sentence(
+    server: Running, name: str, body: bytes, headers: dict[str, str], says: str
+) -> None:
+    reply = server.request("POST", f"/v2/models/{name}/infer", body, headers)
+    assert reply.status in (400, 413, 415)
+    assert list(reply.json()) == ["error"]
+    assert says in reply.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (bytes_input("text", [1], [1]), "every element of BYTES is a string"),
+        (bytes_input("text", [1], [None]), "every element of BYTES is a string"),
+        (bytes_input("text", [2], ["a"]), "has 1 elements"),
+        (bytes_input("text", [2**31 - 1] * 8, ["a"]), "has 1 elements"),
+        (bytes_input("text", [1] * 9, ["a"]), "at most 8"),
+        (bytes_input("image", [1], ["no base64!"]), "is not base64"),
+        (bytes_input("audio", [1], [base64.b64encode(b"no sound").decode()]), "audio"),
+        ({"name": "text", "shape": [1, 1], "datatype": "FP32", "data": [1.0]}, "reads BYTES"),
+        ({"name": "text", "shape": [1], "datatype": "FP32", "data": [10**400]}, "no float"),
+        ({"name": "text", "shape": [1], "datatype": "X" * 999, "data": ["a"]}, "datatype X"),
+    ],
+)
+def test_bad_json_tensors_are_a_sentence(
+    server: Running, name: str, given: dict[str, Any], says: str
+) -> None:
+    reply = post(server, name, {"inputs": [given]})
+    assert reply.status == 400
+    assert says in reply.json()["error"]
+    assert len(reply.body) < 1000
+
+
+def test_unknown_paths_answer_in_the_protocols_shape(server: Running) -> None:
+    for path in ("/v2/repository/index", "/v2/models", "/v2/nothing"):
+        reply = server.get(path)
+        assert (reply.status, list(reply.json())) == (404, ["error"])
+
+
+# Models of other kinds
+
+
+def test_a_number_comes_as_value(start: Any, tmp_path: Path) -> None:
+    from moodal import api
+
+    data = tiny.rows(tmp_path / "data", 24, numeric=True)
+    settings = (*tiny.SETTINGS, f"task={tiny.NUMBERED}", "train.epochs=1", f"cache={tmp_path}/c")
+    api.train(
+        data / "train.csv", valid=data / "dev.csv", out=tmp_path / "numbers", settings=settings
+    )
+    server = start(model=tmp_path / "numbers")
+    about = server.get("/v2/models/numbers").json()
+    assert [output["name"] for output in about["outputs"]] == ["value", "prediction_id", "answer"]
+    told = post(server, "numbers", {"inputs": [bytes_input("text", [1], ["great"])]}).json()
+    data = {output["name"]: output["data"] for output in told["outputs"]}
+    assert data["value"] == [json.loads(data["answer"][0])["value"]]
+
+
+def test_a_model_that_writes_answers_with_text(start: Any) -> None:
+    server = start(model=tiny.write_once())
+    name = server.service.model.info.name
+    about = server.get(f"/v2/models/{name}").json()
+    assert [t["name"] for t in about["inputs"]] == ["text"]
+    assert [t["name"] for t in about["outputs"]][:2] == ["text", "confidence"]
+    said = tiny.article(np.random.default_rng(5))[0]
+    told = post(server, name, {"inputs": [bytes_input("text", [1], [said])]}).json()
+    data = {output["name"]: output["data"] for output in told["outputs"]}
+    assert data["text"] == [json.loads(data["answer"][0])["text"]]
+
+
+def test_features_are_numbers_and_a_row_of_nan_is_absent(start: Any, tmp_path: Path) -> None:
+    from moodal import api
+
+    rng = np.random.default_rng(0)
+    rows = [{"text": rng.normal(i % 2, 0.1, 4).tolist(), "label": "ab"[i % 2]} for i in range(24)]
+    written = "\n".join(map(json.dumps, rows))
+    for part in ("train", "dev"):
+        (tmp_path / f"{part}.jsonl").write_text(written, encoding="utf-8")
+    settings = ("text_encoder.width=8", "fusion.width=8", "train.epochs=1")
+    api.train(
+        tmp_path / "train.jsonl",
+        valid=tmp_path / "dev.jsonl",
+        out=tmp_path / "vectors",
+        settings=(*settings, f"cache={tmp_path}/c"),
+    )
+    server = start(model=tmp_path / "vectors")
+    about = server.get("/v2/models/vectors").json()
+    assert about["inputs"] == [{"name": "text", "datatype": "FP32", "shape": [-1, 4]}]
+    with triton.InferenceServerClient(f"{server.host}:{server.port}") as client:
+        for shape in ([2, 4], [2, 3, 4]):
+            values = np.ones(shape, np.float32)
+            values[1] = np.nan
+            given = triton.InferInput("text", shape, "FP32").set_data_from_numpy(values)
+            told = answers(client.infer("vectors", [given]))
+            assert [answer.get("modalities") for answer in told] == [["text"], None]
+            assert "no modality" in told[1]["error"]["message"]
+        values[0, 0, 0] = np.inf
+        with pytest.raises(InferenceServerException, match="finite"):
+            client.infer("vectors", [given.set_data_from_numpy(values[:1].repeat(2, 0))])
+        wrong = triton.InferInput("text", [1, 5], "FP32")
+        wrong.set_data_from_numpy(np.ones((1, 5), np.float32))
+        with pytest.raises(InferenceServerException, match=r"\[B, 4\] or \[B, S, 4\]"):
+            client.infer("vectors", [wrong])
