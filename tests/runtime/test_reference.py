@@ -30,7 +30,7 @@ def test_four_rows_by_hand() -> None:
     assert found.tail(3) == 2 * 0.125  # half way from 3 of 4 to 4 of 4
     assert found.tail(5) == 1 / 5 / (1 + 1 / 3)  # a third of the width beyond
     assert found.tail(0) == 1 / 5 / (1 + 1 / 3)
-    assert [found.cell(v) for v in (0, 1, 1.5, 2, 3, 4, 5)] == [0, 0, 1, 1, 2, 2, 3]
+    assert [found.cell(v) for v in (0, 1, 1.5, 2, 3, 4, 5)] == [0, 1, 2, 2, 3, 3, 4]
 
 
 def test_a_constant_is_a_spread_too() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
-from moodal.cli.options import PATH, model_option
+from moodal.cli.options import PATH, json_option, model_option
+from moodal.cli.show import json_text
 from moodal.errors import CapacityError
 
 SERVING_PACKAGES = (
@@ -58,5 +60,20 @@ def serve(config_file: Path | None, settings: tuple[str, ...], **options: Any) -
     serving("moodal.serve.run").run(found)
 
 
-COMMANDS: tuple[click.Command, ...] = (serve,)
+@click.command()
+@click.option("--store", required=True, metavar="URL", help="Journal, as `moodal serve` writes it.")
+@click.option("--since", default="24h", show_default=True, help="How far back: 90s, 30m, 24h, 7d.")
+@model_option
+@json_option
+def monitor(store: str, since: str, model: Path | None, as_json: bool) -> None:
+    """What a journal tells: traffic, accuracy, drift from the validation data, alerts."""
+    found = serving("moodal.monitor.look").of_store(
+        store, model=model, since=since, now=time.time()
+    )
+    click.echo(
+        json_text(found.to_dict()) if as_json else serving("moodal.monitor.table").table(found)
+    )
+
+
+COMMANDS: tuple[click.Command, ...] = (serve, monitor)
 """In the order of the help text."""

@@ -51,8 +51,10 @@ class Spread:
         return min(1.0, max(2 * min(share, 1.0 - share), 1.0 / (1 + self.n)))
 
     def cell(self, value: float) -> int:
-        """Which of the len(values) + 1 intervals ( , v0], (v0, v1], ... (v_last, ) holds it."""
-        return bisect_left(self.values, value)
+        """Which of the len(values) + 2 intervals ( , v0), [v0], (v0, v1], ... (v_last, ) holds
+        it."""
+        place = bisect_left(self.values, value)
+        return place + 1 if place or value >= self.values[0] else 0
 
 
 @dataclass(frozen=True, slots=True)
