@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from moodal.data.findings import CheckReport
     from moodal.evaluation.checklist import Checklist
     from moodal.evaluation.result import Report
+    from moodal.monitor.gate import Decision
+    from moodal.store.journal import Journal
 
 PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 """Endings of a heat map's name -> its format."""
@@ -108,6 +110,69 @@ def _held_out(file: Path, run: Run) -> HeldOut:
         f"({held.rule}, seed {seed}); --valid names others\n"
     )
     return held
+
+
+def retrain(
+    file: Path | str,
+    *,
+    journal: Journal,
+    start: Path | str,
+    out: Path | str,
+    inputs: Path | str | None = None,
+    reviewed: bool = True,
+    valid: Path | str | None = None,
+    settings: Sequence[str] = (),
+    resume: bool = False,
+) -> Model:
+    """Train a model further, on the rows it was trained on and on what people corrected since.
+
+    file: the old rows. journal: of the service. start: the model to go on from. inputs: where the
+    service kept inputs. reviewed: False = also what users said and no reviewer has seen. The rest
+    as in `train`, but that task and columns are those of `start` where nothing else is said. The
+    joined rows are kept in OUT.data; the bundle says how many there were.
+
+    Raises: as `train`; DataError when there is no correction.
+    """
+    from moodal.monitor import corrections, lessons
+
+    file, out, start = Path(file), Path(out).resolve(), bundle.find(start)
+    bundle.check_target(out)
+    parent, there = bundle.load(start), manifest.columns_of(file)
+    named = _columns(file, parent.columns, None).model_dump().items()
+    columns = (f"columns.{ours}={json.dumps(name)}" for ours, name in named if ours != name)
+    settings = (f"task={parent.task}", *columns, *settings)
+    data = lessons.folder_of(out)
+    if not resume:
+        run = configure(None, settings, under=bundle.settings_of([start]), columns=there)
+        feedback = lessons.Feedback(journal, corrections.kept_in(inputs), reviewed)
+        done = lessons.gather(file, feedback, info=parent, run=run, out=data)
+        sys.stderr.write(f"{done.sentence()}\n")
+    joined = data / lessons.FILE
+    train(joined, out=out, valid=valid, settings=settings, start=[start], resume=resume)
+    lessons.sign(out)
+    return Model(out)
+
+
+def promote(
+    new: Path | str,
+    *,
+    over: Path | str,
+    test: Path | str,
+    journal: Journal | None = None,
+    sure: float = 0.9,
+    renames: Mapping[str, str] | None = None,
+) -> Decision:
+    """Put a model in the place of another if it is better; see moodal.monitor.promotion.
+
+    test: labelled rows that neither has seen. journal: is told; None = nobody is. sure: share of
+    the resamples in which the new one must be better. renames: as in `evaluate`.
+    """
+    from moodal.monitor import promotion
+
+    new, over, test = Path(new), Path(over), Path(test)
+    stands = bundle.load(over if (over / bundle.INFO).is_file() else new)
+    trial = promotion.Trial(test, _columns(test, stands.columns, renames))
+    return promotion.promote(new, over, trial, journal=journal, sure=sure)
 
 
 def evaluate(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
-from moodal.cli.options import PATH, json_option, model_option
-from moodal.cli.show import json_text
+from moodal.cli.options import PATH, columns_option, json_option, model_option, pairs_of
+from moodal.cli.show import json_text, show
 from moodal.errors import CapacityError
 
 SERVING_PACKAGES = (
@@ -75,5 +76,111 @@ def monitor(store: str, since: str, model: Path | None, as_json: bool) -> None:
     )
 
 
-COMMANDS: tuple[click.Command, ...] = (serve, monitor)
+store_option = click.option(
+    "--store", required=True, metavar="URL", help="Journal, as `moodal serve` writes it."
+)
+inputs_option = click.option(
+    "--inputs", type=PATH, metavar="DIR", help="Where `moodal serve --keep-inputs` kept inputs."
+)
+
+
+@click.group()
+def feedback() -> None:
+    """What people said of answers."""
+
+
+@feedback.command()
+@store_option
+@click.option("--out", required=True, type=PATH, help="Manifest to write; media lie beside it.")
+@inputs_option
+@click.option("--reviewed", is_flag=True, help="Only what a reviewer has judged.")
+@json_option
+def export(store: str, out: Path, inputs: Path | None, reviewed: bool, as_json: bool) -> None:
+    """Write corrections as rows to learn from."""
+    from moodal.monitor import corrections
+
+    kept = corrections.kept_in(inputs)
+    with serving("moodal.store.journal").open(store, create=False) as journal:
+        done = corrections.export(journal, out, inputs=kept, reviewed=reviewed)
+    click.echo(json_text(done.to_dict()) if as_json else done.sentence())
+
+
+@click.command()
+@store_option
+@click.option("--from", "start", required=True, type=PATH, metavar="MODEL", help="To go on from.")
+@click.option("--train", "file", required=True, type=PATH, help="Manifest that it learned from.")
+@click.option("--out", required=True, type=PATH, help="Folder of the new model.")
+@click.option("--valid", type=PATH, help="Manifest to choose the best epoch by.")
+@inputs_option
+@click.option("--unreviewed", is_flag=True, help="Also what no reviewer has seen.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="e.g. train.epochs=5")
+@click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
+@json_option
+def retrain(store: str, out: Path, unreviewed: bool, as_json: bool, **options: Any) -> None:
+    """Train a model further, on its old rows and the reviewed corrections."""
+    from moodal import api
+
+    with serving("moodal.store.journal").open(store, create=False) as journal:
+        model = api.retrain(journal=journal, out=out, reviewed=not unreviewed, **options)
+    show({"model": str(out), **model.info.data}, as_json=as_json)
+
+
+@click.command()
+@click.argument("new", type=PATH)
+@click.option("--over", required=True, type=PATH, metavar="DIR", help="The model that is used.")
+@click.option("--test", required=True, type=PATH, help="Labelled rows that neither has seen.")
+@click.option("--store", metavar="URL", help="Journal that is told.")
+@click.option(
+    "--sure",
+    default=0.9,
+    show_default=True,
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Share of the resamples in which it must be better.",
+)
+@columns_option
+@json_option
+@click.pass_context
+def promote(
+    context: click.Context,
+    new: Path,
+    over: Path,
+    test: Path,
+    store: str | None,
+    sure: float,
+    renames: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Put the model NEW in the place of another, if it is better and nowhere surely worse."""
+    from moodal import api
+    from moodal.monitor import gate
+
+    with journal_of(store) as journal:
+        named = pairs_of(renames)
+        done = api.promote(new, over=over, test=test, journal=journal, sure=sure, renames=named)
+    click.echo(json_text(done.to_dict()) if as_json else gate.table(done))
+    if done.passed and not as_json:
+        click.echo(f"promoted: {over} holds {new} now; moodal rollback {over} takes it back")
+    context.exit(0 if done.passed else 1)
+
+
+@click.command()
+@click.argument("folder", type=PATH)
+@click.option("--store", metavar="URL", help="Journal that is told.")
+@json_option
+def rollback(folder: Path, store: str | None, as_json: bool) -> None:
+    """Put the model that stood at FOLDER before in its place again; twice goes two back."""
+    from moodal import bundle
+    from moodal.monitor import promotion
+
+    with journal_of(store) as journal:
+        away, info = promotion.rollback(folder, journal=journal)
+    done = {"model": str(folder), "version": bundle.version(info), "taken_away": away}
+    show(done, as_json=as_json)
+
+
+def journal_of(store: str | None) -> AbstractContextManager[Any]:
+    return nullcontext() if store is None else serving("moodal.store.journal").open(store)
+
+
+COMMANDS: tuple[click.Command, ...] = (serve, feedback, retrain, promote, rollback, monitor)
 """In the order of the help text."""

@@ -10,7 +10,7 @@ from moodal.errors import DataError, ModelError
 from moodal.evaluation.report import aligned, number
 from moodal.evaluation.score import Info, Model
 from moodal.monitor.paired import LEAST_ROWS, Pairs, Verdict, gather, verdicts
-from moodal.tasks import TASKS
+from moodal.tasks import TASKS, Task
 from moodal.types import Record, Rejection
 
 TOO_SURE = 0.975
@@ -114,6 +114,11 @@ def decide(
         lost=pairs.lost,
         gained=pairs.gained,
     )
+
+
+def first(task: Task, *, sure: float) -> Decision:
+    """Where no model stands yet, any may pass."""
+    return Decision(task.goal, task.higher_is_better, sure, resamples=0)
 
 
 def table(decision: Decision) -> str:
