@@ -29,7 +29,7 @@ def test_an_id_is_a_uuid_of_version_7_that_holds_its_time() -> None:
 def test_the_example_of_the_standard(monkeypatch: pytest.MonkeyPatch) -> None:
     """Source: RFC 9562, appendix A.6: 2022-02-22 14:22:22 -05:00, all its random bits given."""
     random = (0xCC3 << 62 | 0x18C4DC0C0C07398F) << 6
-    monkeypatch.setattr(ids.os, "urandom", lambda n: random.to_bytes(n))
+    monkeypatch.setattr(ids.os, "urandom", random.to_bytes)
     assert new_id(1645557742.0) == "017f22e279b07cc398c4dc0c0c07398f"
 
 

@@ -165,7 +165,9 @@ def test_threads_may_keep_the_same(inputs: Inputs) -> None:
 
 def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(CapacityError, match="inputs cannot be kept in .*file/inputs: Not a direct"):
+    with pytest.raises(
+        CapacityError, match=r"inputs cannot be kept in .*file/inputs: Not a direct"
+    ):
         Inputs(tmp_path / "file" / "inputs", 30)
 
 
@@ -173,7 +175,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     inputs: Inputs, small_files: Callable[[int], None]
 ) -> None:
     small_files(100)
-    with pytest.raises(CapacityError, match="inputs cannot be kept in .*File too large"):
+    with pytest.raises(CapacityError, match=r"inputs cannot be kept in .*File too large"):
         inputs.keep(Record("a", image=PNG * 100))
     small_files(resource.RLIM_INFINITY)
     assert files(inputs) == []

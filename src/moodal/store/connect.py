@@ -5,6 +5,7 @@ Every error of theirs becomes one of ours, so that nobody above need know SQLAlc
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -119,7 +120,7 @@ class Database:
                     cursor.execute("PRAGMA journal_mode = WAL")
                     cursor.close()
                 return
-            except self._engine.dialect.dbapi.OperationalError as error:  # type: ignore[union-attr]
+            except sqlite3.Error as error:
                 if "locked" not in str(error) or time.monotonic() > until:
                     raise CapacityError(_unusable(self.name, str(error))) from error
                 time.sleep(0.01)

@@ -111,7 +111,10 @@ class Journal:
     def served(
         self, *, since: float = 0.0, until: float | None = None, model: str | None = None
     ) -> Iterator[Served]:
-        """Answers with since <= at < until, in order of time, however many."""
+        """Answers with since <= at < until, in order of time, however many.
+
+        model: only those of that version.
+        """
         last = None
         while True:
             question = questions.served(since, until, model=model, last=last)

@@ -112,6 +112,14 @@ def others(folder: Path, own: set[Path]) -> Iterator[Path]:
         yield from sorted(path for path in folder.glob("*" + SUFFIX) if path not in own)
 
 
+def size_bytes(path: Path) -> int:
+    """Of a file that may be gone by now: 0."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def _hold(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ from moodal.store.ids import new_id
 from moodal.store.journal import Journal
 from moodal.store.rows import Served
 from moodal.store.segment import Segment
+
+_log = logging.getLogger("moodal.store")
 
 _GATHER = 0.1
 """Seconds that rows are gathered before they go to the journal together."""
@@ -65,17 +68,20 @@ class Spool:
         self.folder = folder
         self.journal = Journal(journal_url, patience=patience)
         self._limit = limit_bytes
+        self._large = min(_LARGE, limit_bytes // 8)
         self._written = self._dropped = self._refused = self._unreadable = 0
         self._attempts = 0
-        self._error = ""
+        self._pause = _GATHER
+        self._full = self._error = ""
         self._beside = 0
-        self._closing = False
+        self._closing = self._dropping = False
         self._lock = threading.Lock()
         self._moved = threading.Condition(self._lock)
         self._some = threading.Event()
         self._hurry = threading.Event()
         try:
             self._segments = [self._create()]
+            self._look()
         except OSError as error:
             raise CapacityError(
                 f"the spool {folder} cannot be written: {error.strerror or error}; see that the"
@@ -100,8 +106,10 @@ class Spool:
                     current.append(b"".join(lines[:taken]))
             except OSError as error:
                 taken = 0
-                self._error = f"the spool {self.folder}: {error.strerror or error}"
-            self._dropped += len(lines) - taken
+                self._full = f"the spool {self.folder}: {error.strerror or error}"
+            else:
+                self._full = "" if taken == len(lines) else self._over()
+            self._drop(len(lines) - taken)
         if not self._some.is_set():
             self._some.set()
         return taken
@@ -133,7 +141,7 @@ class Spool:
                 self._dropped,
                 self._refused,
                 self._unreadable,
-                self._error,
+                self._full or self._error or self._ended(),
             )
 
     def close(self, timeout: float = 10.0) -> bool:
@@ -144,6 +152,8 @@ class Spool:
             self._hurry.set()
             self._some.set()
         self._thread.join(timeout)
+        if self._thread.is_alive():  # it still uses the files
+            return False
         with self._lock:
             segments, self._segments = self._segments, []
             done = all(one.waiting == 0 for one in segments)
@@ -151,6 +161,11 @@ class Spool:
                 one.close() if one.waiting else one.delete()
         self.journal.close()
         return done
+
+    def _ended(self) -> str:
+        if self._thread.is_alive() or self._closing:
+            return ""
+        return "the thread that carries rows over has ended; restart the service"
 
     def _create(self) -> Segment:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -164,25 +179,42 @@ class Spool:
                 return count
         return len(lines)
 
+    def _over(self) -> str:
+        return f"the spool {self.folder} is full: {self._limit:,} bytes wait for the journal"
+
+    def _drop(self, n: int) -> None:
+        if n and not self._dropping:  # said once, until something was carried over
+            _log.error("rows are dropped: %s", self._full)
+            self._dropping = True
+        self._dropped += n
+
     def _run(self) -> None:
-        pause = _GATHER
-        looked = 0.0
-        while not self._closing:
+        """Until closed, and once more after that."""
+        last = False
+        while not last:
             self._some.wait(_LOOK)
-            self._hurry.wait(pause)
+            self._hurry.wait(self._pause)
             self._hurry.clear()
             self._some.clear()
-            try:
-                if time.monotonic() > looked + _LOOK:
-                    looked = time.monotonic()
-                    self._look()
-                self._drain()
-                pause, self._error = _GATHER, ""
-            except (MoodalError, OSError) as error:
-                pause, self._error = min(2 * pause, _LONGEST), str(error)
-                with self._lock:
-                    self._attempts += 1
-                    self._moved.notify_all()
+            last = self._closing
+            self._attempt()
+
+    def _attempt(self) -> None:
+        try:
+            self._drain()
+            self._look()
+        except (MoodalError, OSError) as error:
+            if not self._error:
+                _log.error("rows wait in the spool: %s", error)
+            with self._lock:
+                self._pause = min(2 * self._pause, _LONGEST)
+                self._error = str(error)
+                self._attempts += 1
+                self._moved.notify_all()
+        else:
+            if self._error:
+                _log.info("rows go to the journal again")
+            self._pause, self._error, self._dropping = _GATHER, "", False
 
     def _look(self) -> None:
         """Take over what the dead left, and see how much the living have waiting."""
@@ -192,7 +224,7 @@ class Spool:
         for path in segment.others(self.folder, own):
             found = segment.adopt(path)
             if found is None:
-                beside += path.stat().st_size if path.exists() else 0
+                beside += segment.size_bytes(path)
                 continue
             with self._lock:
                 self._segments.insert(0, found)
@@ -215,21 +247,19 @@ class Spool:
     def _carry(self, one: Segment) -> None:
         """Some lines of one file."""
         data = one.read()
-        if not data:  # a torn end
+        if not data:
+            _log.warning("%s: its last line was torn, so it was never taken", one.path)
             self._unreadable += 1
             one.drained = one.written
             return
-        lines = data.splitlines(keepends=True)
-        self._add([row for row in map(self._row, lines) if row is not None])
+        lines = data.split(b"\n")[:-1]
+        rows = [row for row in map(_row, lines) if row is not None]
+        if len(rows) < len(lines):
+            _log.error("%s: %d lines are no rows", one.path, len(lines) - len(rows))
+            self._unreadable += len(lines) - len(rows)
+        self._add(rows)
         with self._lock:
             one.drained += len(data)
-
-    def _row(self, line: bytes) -> Served | None:
-        try:
-            return _rows().validate_json(line)
-        except pydantic.ValidationError:
-            self._unreadable += 1
-            return None
 
     def _add(self, rows: list[Served]) -> None:
         try:
@@ -240,8 +270,8 @@ class Spool:
                 for row in rows:
                     self._add([row])
                 return
+            _log.error("row %s is lost: %s", rows[0].id, error)
             self._refused += 1
-            self._error = str(error)
 
     def _done(self, one: Segment) -> None:
         """What becomes of a file that may be drained; the lock is held."""
@@ -251,13 +281,20 @@ class Spool:
             one.delete()
         elif one.waiting == 0:
             one.cut()
-        elif one.place > _LARGE:
+        elif one.place > self._large:
             self._segments.append(self._create())
 
 
 @functools.cache
 def _rows() -> pydantic.TypeAdapter[Served]:
     return pydantic.TypeAdapter(Served)
+
+
+def _row(line: bytes) -> Served | None:
+    try:
+        return _rows().validate_json(line)
+    except pydantic.ValidationError:
+        return None
 
 
 def _line(row: Served) -> bytes:
