@@ -20,7 +20,7 @@ from moodal.store import journal
 from moodal.store.journal import Count, Journal, Latency
 from moodal.store.rows import Alert, Event, Judgement, Served
 
-SAMPLE = 5_000
+SAMPLE = 2_000
 """Answers looked at one by one; of more, a sample."""
 BUCKETS = 60
 """Spans of time that a plot has, at most."""
