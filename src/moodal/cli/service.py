@@ -61,6 +61,42 @@ def serve(config_file: Path | None, settings: tuple[str, ...], **options: Any) -
     serving("moodal.serve.run").run(found)
 
 
+@click.group()
+def keys() -> None:
+    """Who may ask a service: a file of hashed API keys."""
+
+
+@keys.command("add")
+@click.argument("file", type=PATH)
+@click.argument("name")
+@json_option
+def add_key(file: Path, name: str, as_json: bool) -> None:
+    """Make a key for NAME and print it, this once; FILE keeps its hash."""
+    key = serving("moodal.serve.keys").add(file, name)
+    if not as_json:
+        click.echo("send it as 'Authorization: Bearer KEY'; it is not shown again:", err=True)
+    click.echo(json_text({"name": name, "key": key}) if as_json else key)
+
+
+@keys.command("list")
+@click.argument("file", type=PATH)
+@json_option
+def list_keys(file: Path, as_json: bool) -> None:
+    """Names that have a key."""
+    names = list(serving("moodal.serve.keys").read(file))
+    click.echo(json_text(names) if as_json else "\n".join(names))
+
+
+@keys.command("remove")
+@click.argument("file", type=PATH)
+@click.argument("name")
+@json_option
+def remove_key(file: Path, name: str, as_json: bool) -> None:
+    """Refuse NAME's key from now on; a service that runs notices within a second."""
+    serving("moodal.serve.keys").remove(file, name)
+    show({"removed": name}, as_json=as_json)
+
+
 @click.command()
 @click.option("--store", required=True, metavar="URL", help="Journal, as `moodal serve` writes it.")
 @click.option("--since", default="24h", show_default=True, help="How far back: 90s, 30m, 24h, 7d.")
@@ -182,5 +218,5 @@ def journal_of(store: str | None) -> AbstractContextManager[Any]:
     return nullcontext() if store is None else serving("moodal.store.journal").open(store)
 
 
-COMMANDS: tuple[click.Command, ...] = (serve, feedback, retrain, promote, rollback, monitor)
+COMMANDS: tuple[click.Command, ...] = (serve, keys, feedback, retrain, promote, rollback, monitor)
 """In the order of the help text."""

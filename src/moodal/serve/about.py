@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from fastapi import APIRouter, Response
 
 from moodal.serve import documents, metrics
@@ -37,8 +35,7 @@ def router(service: Service) -> APIRouter:
     async def scrape() -> Response:
         """Everything that is counted, for Prometheus."""
         service.look()
-        told = await asyncio.to_thread(service.metrics.render)
-        return Response(told, headers={"content-type": metrics.CONTENT_TYPE})
+        return Response(service.metrics.render(), headers={"content-type": metrics.CONTENT_TYPE})
 
     @routes.get("/v1/model", response_model=ModelCard, **documents.refusals())
     async def model() -> Response:

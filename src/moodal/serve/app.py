@@ -12,7 +12,17 @@ from fastapi.exceptions import RequestValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
-from moodal.serve import about, answers, documents, feedback, inference_v2, page, review, stream
+from moodal.serve import (
+    about,
+    answers,
+    documents,
+    feedback,
+    inference_v2,
+    monitored,
+    page,
+    review,
+    stream,
+)
 from moodal.serve.edge import Edge
 from moodal.serve.errors import RefusalError
 from moodal.serve.rounds import Rounds
@@ -49,7 +59,7 @@ def create(settings: Serve, *, together: Path | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
-    for part in (answers, feedback, review, about, inference_v2):
+    for part in (answers, feedback, review, monitored, about, inference_v2):
         app.include_router(part.router(service))
     app.router.routes += [*stream.routes(service), *page.routes()]
     _tell_errors(app)

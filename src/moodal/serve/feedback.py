@@ -8,9 +8,9 @@ import time
 
 from fastapi import APIRouter, Request
 
-from moodal.errors import CapacityError, DataError
+from moodal.errors import DataError
 from moodal.serve import answers, documents, visit
-from moodal.serve.errors import RefusalError, busy
+from moodal.serve.errors import RefusalError
 from moodal.serve.schema import Accepted, Feedback, parsed
 from moodal.serve.service import Service
 from moodal.serve.settings import Limits
@@ -21,8 +21,7 @@ from moodal.store.rows import By, Judgement, Served
 ARRIVE_SECONDS = 3.0
 """In which a prediction that another worker made is in the journal, unless it is away."""
 PAUSE_SECONDS = 0.1
-RETRY_SECONDS = 5.0
-"""What a caller is asked to wait while the journal is away."""
+FLUSH_SECONDS = 1.0
 
 
 def router(service: Service) -> APIRouter:
@@ -37,16 +36,10 @@ def router(service: Service) -> APIRouter:
         given = parsed(Feedback, await visit.body(service, request))
         _check(given, service.settings.limits)
         service.rate.take(came.who)
+        served = await _find(service, given.prediction_id)
+        judgement = _judgement(given, served, service, caller=came.caller)
         try:
-            served = await _find(service, given.prediction_id)
-            judgement = _judgement(given, served, service, caller=came.caller)
-            await asyncio.to_thread(service.journal.judge, judgement)
-        except CapacityError as error:
-            raise busy(
-                f"the journal cannot be reached, so nothing was kept ({error}); send it again",
-                "journal",
-                seconds=RETRY_SECONDS,
-            ) from error
+            await service.asks_journal(lambda book: book.judge(judgement))
         except DataError as error:
             raise RefusalError("unknown_prediction", str(error), "prediction_id") from error
         service.metrics.judged(right=judgement.label == _told(served))
@@ -74,14 +67,14 @@ def _check(given: Feedback, limits: Limits) -> None:
 async def _find(service: Service, id: str) -> Served:
     """The prediction; one that was just made may still be on its way.
 
-    Raises: RefusalError (404), CapacityError.
+    Raises: RefusalError (404, 503).
     """
     until = time.monotonic() + (ARRIVE_SECONDS if _is_fresh(id) else 0.0)
     while True:
-        found = await asyncio.to_thread(service.journal.find, id)
+        found = await service.asks_journal(lambda book: book.find(id))
         if found is None:
-            await asyncio.to_thread(service.spool.flush, 1.0)
-            found = await asyncio.to_thread(service.journal.find, id)
+            await service.asks_journal(lambda book: service.spool.flush(FLUSH_SECONDS))
+            found = await service.asks_journal(lambda book: book.find(id))
         if found is not None:
             return found
         if time.monotonic() >= until:

@@ -92,7 +92,6 @@ def _too_large(most: int, found: int | None = None) -> RefusalError:
     return RefusalError(
         "too_large",
         f"the body has {size} bytes, at most {most:,} are read; send less at a time",
-        headers={"connection": "close"},
     )
 
 

@@ -109,7 +109,7 @@ class Metrics:
         self.batch_records.observe(len(predictions))
         modalities, labels, reasons = dict[str, int](), dict[str, int](), dict[str, int]()
         for p in predictions:
-            name = "+".join(p.modalities)
+            name = "+".join(p.modalities) or "none"
             modalities[name] = modalities.get(name, 0) + 1
             if p.label is not None:
                 labels[p.label] = labels.get(p.label, 0) + 1

@@ -26,6 +26,17 @@ class Reloader:
         self._files = [f / bundle.INFO for f in (service.folder, ears) if f is not None]
         self._seen = self._signature()
 
+    def first(self) -> None:
+        """Write down which model answers, unless that is what was written last."""
+        version = self._service.version
+        try:
+            served = (e for e in self._service.journal.events() if e.change == "served")
+            last = next(served, None)
+        except MoodalError:
+            last = None  # then it cannot be written either, and the log will say so
+        if last is None or last.model != version:
+            self._record("served", version, {})
+
     def look(self) -> bool:
         """Take up what has changed. Returns whether another model answers now."""
         found = self._signature()

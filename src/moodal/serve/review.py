@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from moodal.errors import CapacityError, DataError
+from moodal.errors import DataError
 from moodal.serve import documents
-from moodal.serve.errors import RefusalError, busy
+from moodal.serve.errors import RefusalError
 from moodal.serve.schema import Id, Order, ReviewRows
 from moodal.serve.service import Service
 from moodal.serve.visit import visit_of
@@ -41,12 +41,9 @@ def router(service: Service) -> APIRouter:
     ) -> Any:
         """What to label next: predictions that no reviewer has judged."""
         service.rate.take(visit_of(request).who)
-        try:
-            found = await asyncio.to_thread(
-                service.journal.review, order, limit=limit, after=after, kept=kept
-            )
-        except CapacityError as error:
-            raise busy(str(error), "journal") from error
+        found = await service.asks_journal(
+            lambda book: book.review(order, limit=limit, after=after, kept=kept)
+        )
         return {"rows": [_row(served, judgement) for served, judgement in found]}
 
     @routes.get("/v1/inputs/{sha256}", **documents.refusals(404, 422, 503))

@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
+import math
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from moodal.errors import MoodalError
+from moodal.monitor.watch import Watch
+from moodal.serve.loaded import Loaded
 from moodal.serve.reload import Reloader
 from moodal.serve.service import Service
 
@@ -32,7 +35,8 @@ class Rounds:
         self._service = service
         self._reloader = Reloader(service)
         self._lock = Lock(service.spool.folder / LOCK)
-        self._forgot = 0.0
+        self._forgot = self._watched = -math.inf
+        self._watch: tuple[Loaded, Watch] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -40,6 +44,7 @@ class Rounds:
         every: tuple[tuple[float, Callable[[], object]], ...] = (
             (LOOK_SECONDS, self._look),
             (settings.reload_seconds, self._reloader.look),
+            (LOOK_SECONDS, self._keep_watch),
         )
         self._tasks = [asyncio.create_task(_repeat(s, work)) for s, work in every]
 
@@ -51,10 +56,30 @@ class Rounds:
 
     def _look(self) -> None:
         self._service.look()
+        began = self._lock.hold() and not self._service.watching
         self._service.watching = self._lock.hold()
-        if self._service.watching and time.monotonic() > self._forgot + FORGET_SECONDS:
-            self._forgot = time.monotonic()
+        if began:
+            self._reloader.first()
+
+    def _keep_watch(self) -> None:
+        """Of the one worker that has it."""
+        if not self._service.watching:
+            return
+        now = time.monotonic()
+        if now >= self._forgot + FORGET_SECONDS:
+            self._forgot = now
             self._forget()
+        if now >= self._watched + self._service.settings.monitor_seconds:
+            self._watched = now
+            self._service.metrics.found(self._watcher().step(time.time()))
+
+    def _watcher(self) -> Watch:
+        """Of the model that answers now."""
+        loaded = self._service.loaded
+        if self._watch is None or self._watch[0] is not loaded:
+            made = Watch(self._service.journal, loaded.model.info, loaded.reference)
+            self._watch = loaded, made
+        return self._watch[1]
 
     def _forget(self) -> None:
         inputs = self._service.inputs

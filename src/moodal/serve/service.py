@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from moodal import bundle
 from moodal.errors import CapacityError, MoodalError, RecordError
@@ -13,7 +15,7 @@ from moodal.runtime.predict import Model
 from moodal.serve import account, limits, logs
 from moodal.serve.account import Answer, Ticket
 from moodal.serve.engine import Engine, Job, Size
-from moodal.serve.errors import failure, refusal_of
+from moodal.serve.errors import busy, failure, refusal_of
 from moodal.serve.keys import Keys
 from moodal.serve.loaded import Loaded, load
 from moodal.serve.metrics import Metrics
@@ -27,6 +29,13 @@ from moodal.store.spool import Spool
 from moodal.types import MODALITIES, Record, Rejection
 
 __all__ = ["Answer", "Service"]
+
+Told = TypeVar("Told")
+
+CLERKS = 4
+"""Threads that ask the journal, so that nothing else waits for it."""
+JOURNAL_SECONDS = 5
+"""What a caller is asked to wait while the journal is away."""
 
 _log = logging.getLogger("moodal.serve")
 
@@ -54,6 +63,7 @@ class Service:
             settings.store,
             limit_bytes=int(settings.spool_megabytes * limits.MEGABYTE),
         )
+        self._clerks = ThreadPoolExecutor(CLERKS, "moodal-journal")
         self.watching = False
         """Whether, of all workers, this one watches and writes down what happens to models."""
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -99,6 +109,7 @@ class Service:
         seconds = self.settings.stop_seconds
         if not await asyncio.to_thread(self._engine.close, seconds):
             _log.error("%d records were not answered within %g s", self._engine.held, seconds)
+        self._clerks.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self.spool.close)
         await asyncio.to_thread(self.traces.close)
         self.rate.close()
@@ -116,6 +127,23 @@ class Service:
         name = self.identify(headers)
         self.rate.take(name or client, records)
         return name
+
+    async def asks_journal(self, question: Callable[[Journal], Told]) -> Told:
+        """Ask the journal in a thread; at once refused where it is known to be away.
+
+        Raises: RefusalError (503), when it cannot be reached; DataError.
+        """
+        try:
+            if error := self.spool.counts.error:
+                raise CapacityError(error)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._clerks, question, self.journal)
+        except CapacityError as error:
+            raise busy(
+                f"the journal cannot be reached ({error}); come again",
+                "journal",
+                seconds=JOURNAL_SECONDS,
+            ) from error
 
     async def answer(
         self,
