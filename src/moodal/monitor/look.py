@@ -113,7 +113,7 @@ def of_store(url: str, *, model: Path | None, since: str, now: float) -> Look:
     info = bundle.load(folder)
     held = load(folder, info)
     with journal.open(url, create=False) as book:
-        return look(book, reference=held, info=info, since=now - stretch, until=now)
+        return look(book, reference=held, info=info, since=max(0.0, now - stretch), until=now)
 
 
 def look(
