@@ -120,6 +120,12 @@ def test_of_more_than_is_kept_the_end_has_the_latest() -> None:
     assert places(last.speech) == list(range(n_frames - kept, n_frames))
 
 
+def test_a_model_that_reads_less_than_the_window_is_given_the_latest_of_it() -> None:
+    *ticks, _ = listen_to("x" * 200, most_seconds=2)
+    kept = round(2 * 16_000 / FRAME)
+    assert places(ticks[-1].speech) == list(range(188 - kept, 188))
+
+
 def test_a_silent_second_has_no_speech_although_the_window_has() -> None:
     *ticks, _ = listen_to("x" * 31 + "." * 100)
     assert [heard.speech is None for heard in ticks] == [False, False, True, True]

@@ -106,7 +106,10 @@ async def _take(message: str | bytes, ear: Ear, said: Said, limits: Limits) -> b
 
 
 async def _receive(socket: WebSocket, limits: Limits) -> str | bytes:
-    """The next message. Raises: RefusalError, when it is too large or does not come."""
+    """The next message; one over limits.chunk_kilobytes was refused by the server before.
+
+    Raises: RefusalError, when it does not come; WebSocketDisconnect.
+    """
     try:
         async with asyncio.timeout(limits.idle_seconds):
             message = await socket.receive()
@@ -117,9 +120,6 @@ async def _receive(socket: WebSocket, limits: Limits) -> str | bytes:
         ) from None
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message.get("code", 1005))
-    found: str | bytes = message["text"] if message.get("text") is not None else message["bytes"]
-    if len(found) > (most := limits.chunk_kilobytes * 1000):
-        raise RefusalError(
-            "too_large", f"a message has {len(found):,} bytes, at most {most:,.0f} are read"
-        )
-    return found
+    text: str | None = message.get("text")
+    sound: bytes = message.get("bytes") or b""
+    return sound if text is None else text

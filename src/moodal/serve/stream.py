@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from pydantic_core import to_json
@@ -17,7 +17,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from moodal.errors import MoodalError
 from moodal.preprocess.audio import SAMPLE_RATE, wav
-from moodal.serve import incoming, voice
+from moodal.serve import incoming, logs, voice
 from moodal.serve.ear import Ear, GoneError
 from moodal.serve.errors import RETRY_SECONDS, RefusalError, busy, refusal_of
 from moodal.serve.incoming import LONGER, Said, Start
@@ -44,6 +44,8 @@ CLOSES = {
 and IANA's registry for 1013, try again later."""
 REFUSED = 1008
 
+_log = logging.getLogger("moodal.serve")
+
 
 def routes(service: Service) -> list[BaseRoute]:
     return [WebSocketRoute("/v1/stream", Streams(service).serve)]
@@ -60,6 +62,8 @@ class Streams:
 
     async def serve(self, socket: WebSocket) -> None:
         """One stream, from its first message to its close."""
+        headers = dict(socket.scope["headers"])
+        logs.REQUEST.set(logs.request_id(headers.get(b"x-request-id", b"")))
         self.n_connected += 1
         try:
             await socket.accept()
@@ -70,10 +74,10 @@ class Streams:
         except (WebSocketDisconnect, GoneError):
             return
         except MoodalError as error:
-            await _refuse(socket, refusal_of(error))
-        except Exception as error:  # the server's edge: whoever speaks is told
-            logging.getLogger(__name__).exception("a stream failed")
-            await _refuse(socket, refusal_of(error))
+            await self._refuse(socket, refusal_of(error))
+        except Exception as error:  # noqa: BLE001 - the server's edge: whoever speaks is told
+            _log.exception("a stream failed")
+            await self._refuse(socket, refusal_of(error))
         finally:
             self.n_connected -= 1
 
@@ -81,6 +85,7 @@ class Streams:
         """Raises: MoodalError, WebSocketDisconnect."""
         start = await incoming.first(socket, self._limits)
         self._admit(socket, start)
+        self._check_hearing()
         with self._place():
             said = Said(start, start.text)
             ear = Ear(lambda chunks: self._listen(chunks, start))
@@ -101,6 +106,14 @@ class Streams:
             headers[b"x-api-key"] = start.key.encode("utf-8")
         client = socket.client.host if socket.client else ""
         return self._service.caller(headers, client)
+
+    def _check_hearing(self) -> None:
+        """Raises: RefusalError, when no model here hears."""
+        reads = self._service.model.info.modalities
+        if "audio" not in reads and self._service.settings.transcriber is None:
+            raise RefusalError(
+                "invalid", f"this model reads {', '.join(reads)} and no speech; POST /v1/predict"
+            )
 
     @contextmanager
     def _place(self) -> Iterator[None]:
@@ -166,6 +179,13 @@ class Streams:
                 await asyncio.sleep(RETRY_SECONDS)
         raise AssertionError("the last try has returned or raised")
 
+    async def _refuse(self, socket: WebSocket, refusal: RefusalError) -> None:
+        """Say why, and close. Whoever has gone is not told."""
+        self._service.metrics.error(refusal.code)
+        with suppress(WebSocketDisconnect):
+            await _send(socket, {"type": "error", **refusal.to_dict()})
+            await socket.close(CLOSES.get(refusal.code, REFUSED))
+
 
 def _record(heard: Heard, said: Said) -> Record:
     audio = None if heard.speech is None else wav(heard.speech)
@@ -187,12 +207,3 @@ def _bounded(sound: Iterator[Samples], most_seconds: float) -> Iterator[Samples]
 
 async def _send(socket: WebSocket, values: dict[str, Any]) -> None:
     await socket.send_text(to_json(values).decode("utf-8"))
-
-
-async def _refuse(socket: WebSocket, refusal: RefusalError) -> None:
-    """Say why, and close. Whoever has gone is not told."""
-    try:
-        await _send(socket, {"type": "error", **refusal.to_dict()})
-        await socket.close(CLOSES.get(refusal.code, REFUSED))
-    except WebSocketDisconnect:
-        return

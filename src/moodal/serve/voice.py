@@ -85,7 +85,7 @@ def listen(
 ) -> Iterator[Heard]:
     """What is heard after each second of sound, and at the end all that was said.
 
-    most_seconds: of speech that are kept for the end; of more, the latest.
+    most_seconds: of speech, that an answer is made of; of more, the latest.
     """
     timeline = _Timeline(most_seconds)
     switch, n_samples = Switch(), 0
@@ -117,6 +117,7 @@ class _Timeline:
     def __init__(self, most_seconds: float) -> None:
         self._window: deque[tuple[Samples, bool]] = deque(maxlen=_n_frames(WINDOW_SECONDS))
         self._speech: deque[Samples] = deque(maxlen=_n_frames(most_seconds))
+        self._most = _n_frames(most_seconds)
 
     def add(self, frame: Samples, speaking: bool) -> None:
         if speaking:
@@ -129,7 +130,7 @@ class _Timeline:
         last_second = list(self._window)[-_n_frames(STEP_SECONDS) :]
         if not any(speaking for _, speaking in last_second):
             return None
-        return _joined(frame for frame, speaking in self._window if speaking)
+        return _joined([frame for frame, speaking in self._window if speaking][-self._most :])
 
     def all(self) -> Samples | None:
         return _joined(self._speech)
