@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,50 +13,13 @@ import pytest
 from moodal.data import manifest
 from moodal.errors import ConfigError, DataError
 from moodal.monitor import corrections
-from moodal.store import journal
 from moodal.store.inputs import Inputs
 from moodal.store.journal import Journal
-from moodal.store.rows import By
 from moodal.types import Record, Rejection
-from tests.store import samples
+from tests.monitor.conftest import Asked
 
 PNG, WAV = b"\x89PNG\r\n\x1a\n and so on", b"RIFF....WAVE and so on"
 TEXT = 'he said "fine",\nthen left；真的'
-
-
-@pytest.fixture
-def book(tmp_path: Path) -> Iterator[Journal]:
-    with journal.open(f"sqlite:///{tmp_path}/journal.sqlite") as opened:
-        yield opened
-
-
-@pytest.fixture
-def inputs(tmp_path: Path) -> Inputs:
-    return Inputs(tmp_path / "kept", 30)
-
-
-class Asked:
-    """Answers and judgements, one second after the other."""
-
-    def __init__(self, book: Journal) -> None:
-        self.book, self.n = book, 0
-
-    def answer(self, kept: Mapping[Any, str], **given: Any) -> str:
-        """kept: what Inputs.keep returned."""
-        self.n += 1
-        values = {"label": "bad", "modalities": "+".join(kept), "language": "en", **given}
-        row = samples.served(self.n, inputs=kept, **values)
-        self.book.add([row])
-        return row.id
-
-    def judge(self, id: str, label: str, by: By = "reviewer", comment: str = "") -> None:
-        self.n += 1
-        self.book.judge(samples.judgement(self.n, int(id, 16), label=label, by=by, comment=comment))
-
-
-@pytest.fixture
-def asked(book: Journal) -> Asked:
-    return Asked(book)
 
 
 def read(path: Path) -> list[Record]:
