@@ -15,7 +15,8 @@ password() {
 }
 
 key() {
-    $compose run --rm --no-deps -T moodal keys add "$keys" "$1"
+    # Some engines say more than the container does.
+    $compose run --rm --no-deps -T moodal keys add "$keys" "$1" | grep '^moodal_'
 }
 
 password postgres_password
@@ -29,7 +30,8 @@ password=$(cat secrets/postgres_password)
 END
 
 if [ ! -s secrets/metrics_key ]; then
-    key prometheus >secrets/metrics_key
+    key prometheus >secrets/metrics_key.new
+    mv secrets/metrics_key.new secrets/metrics_key
     echo "Your API key, which is shown this once:"
     key "${1:-admin}"
 fi
