@@ -45,7 +45,7 @@ class Running:
         return f"http://{self.host}:{self.port}"
 
     def request(
-        self, method: str, path: str, body: bytes | None = None, headers: Headers | None = None
+        self, method: str, path: str, body: Any = None, headers: Headers | None = None
     ) -> Reply:
         connection = http.client.HTTPConnection(self.host, self.port, timeout=30)
         try:

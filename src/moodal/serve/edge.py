@@ -24,7 +24,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-OPEN = ("/", "/healthz", "/readyz", "/docs", "/v2/health/live", "/v2/health/ready")
+OPEN = ("/", "/healthz", "/readyz", "/docs", "/v2", "/v2/health/live", "/v2/health/ready")
 """Paths that need no key: they tell nothing that anybody asked, and nothing of the model."""
 OPEN_BELOW, OWN_BELOW = "/ui/", "/v2"
 """The page's files; and the other protocol, which checks keys itself, to answer in its own way."""
