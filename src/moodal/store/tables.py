@@ -95,7 +95,9 @@ def dumps(values: Mapping[str, Any]) -> str:
 def loads(text: str) -> dict[str, Any]:
     """The mapping again, less what was no number."""
     values: dict[str, Any] = pydantic_core.from_json(text)
-    return {name: value for name, value in values.items() if value is not None}
+    if "null" in text:
+        return {name: value for name, value in values.items() if value is not None}
+    return values
 
 
 def disagreement(contributions: Mapping[str, float]) -> float:
