@@ -52,7 +52,8 @@ def test_what_was_open_before_a_restart_is_open_still() -> None:
 
 def test_drift_is_watched_where_there_are_rows_enough() -> None:
     few = dataclasses.replace(DRIFTING, n=50, state="few")
-    found = list(signals([STEADY, DRIFTING, few], UNKNOWN, validated=0.8))
+    shown = dataclasses.replace(DRIFTING, measure="modalities", modality="", ks=None)
+    found = list(signals([STEADY, DRIFTING, few, shown], UNKNOWN, validated=0.8))
     assert [(s.name, s.value, s.limit) for s in found] == [
         ("drift:text.length", 0.02, 0.25),
         ("drift:text.length", 0.6, 0.25),

@@ -132,7 +132,10 @@ def test_nothing_at_all_is_a_look_too(book: Journal) -> None:
     told = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert told["accuracy"]["estimated"] is None
     assert {d["state"] for d in told["drift"]} == {"few"}
-    assert "accuracy    nothing was answered by this model" in table(found).splitlines()
+    lines = table(found).splitlines()
+    assert "accuracy    nothing was answered by this model" in lines
+    assert "drift       nothing was answered by this model" in lines
+    assert "alerts      none" in lines
 
 
 def test_the_json_is_what_the_page_reads(book: Journal) -> None:

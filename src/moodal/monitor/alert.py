@@ -22,6 +22,8 @@ SHORTFALL, FADED = 0.1, 0.05
 """Estimated accuracy this far under that of the validation rows alerts; clears."""
 WORSE, EVEN = 0.05, 0.0
 """The upper end of accuracy by feedback this far under what confidence says of the same answers."""
+SHOWN_ONLY = ("modalities",)
+"""What records consist of is their senders' choice, and whatever it is, it is answered."""
 FEW_ESTIMATED, FEW_JUDGED = 100, 30
 """Under so many answers, or judgements, nothing is said."""
 
@@ -69,7 +71,7 @@ def signals(
     """What there is to watch; of too few answers nothing. validated: accuracy on the validation
     rows."""
     for drift in drifts:
-        if drift.state != "few":
+        if drift.state != "few" and drift.measure not in SHOWN_ONLY:
             yield _of_drift(drift)
     estimated, feedback, expected = quality.estimated, quality.feedback_interval, quality.expected
     if estimated is not None and validated is not None and quality.n >= FEW_ESTIMATED:

@@ -165,6 +165,7 @@ def _drift(
 ) -> Drift:
     limit = max(PSI_LIMIT, chance)
     apart, far = distance or (None, None)
+    index = index if n else 0.0
     state: State = "few"
     if n >= FEW:
         drifts = index >= limit and (apart is None or far is None or apart > far)

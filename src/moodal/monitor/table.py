@@ -82,7 +82,8 @@ def _drift(look: Look) -> list[str]:
             "drift       this model, made by an older version, holds no reference: train it again"
         ]
     head = ["drift", "n", "PSI", "limit", "KS", "limit", "state"]
-    return aligned([head, *(_row(found) for found in look.measured.drifts)])
+    rows = [_row(found) for found in look.measured.drifts if found.n]
+    return aligned([head, *rows]) if rows else ["drift       nothing was answered by this model"]
 
 
 def _row(found: Drift) -> list[str]:
