@@ -71,9 +71,10 @@ def records(done: lessons.Lessons, columns: Columns | None = None) -> list[Recor
 
 
 def test_all_that_the_old_rows_held_is_in_the_new_manifest_and_media_are_found(
-    old: Path, feedback: Feedback, tmp_path: Path
+    old: Path, feedback: Feedback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = gathered(old, feedback, tmp_path / "away" / "new.data")
+    monkeypatch.chdir(tmp_path)
+    done = gathered(old.relative_to(tmp_path), feedback, Path("away/new.data"))
     assert (done.old, done.corrections, done.n_left_out) == (2, 1, 2)
     one, two, three = records(done)
     assert (one.id, one.text, one.target) == ("a", 'a, "day"\nand a night', "good")

@@ -40,7 +40,13 @@ class Trial:
 
 
 def promote(
-    new: Path, over: Path, test: Trial, *, journal: Journal | None = None, sure: float = 0.9
+    new: Path,
+    over: Path,
+    test: Trial,
+    *,
+    journal: Journal | None = None,
+    sure: float = 0.9,
+    resamples: int = gate.RESAMPLES,
 ) -> Decision:
     """Put a copy of `new` in the place of the model at `over`, if it is better by the gate's rule.
 
@@ -57,7 +63,9 @@ def promote(
         gate.check(old.info, info)
         warnings = tuple(_warnings(new, info, test))
         rows = tqdm(test.records(), desc="comparing", unit=" rows", delay=2, disable=None)
-        decision = replace(gate.decide(old, model, rows, sure=sure), warnings=warnings)
+        decision = replace(
+            gate.decide(old, model, rows, sure=sure, resamples=resamples), warnings=warnings
+        )
     else:
         decision = gate.first(TASKS[info.task], sure=sure)
     if decision.passed:
