@@ -57,8 +57,9 @@ def read(record: Record, inputs: Inputs) -> tuple[dict[Modality, Array], Measure
     Raises: RecordError, as batch.arrays.
     """
     noted: Measures = {}
-    listening = {m: _listening(m, given, noted) for m, given in inputs.items()}
-    return batch.arrays(record, listening), noted
+    present = [m for m in record.modalities if m in inputs]
+    listening = {m: _listening(m, inputs[m], noted) for m in present}
+    return batch.arrays(record, {**inputs, **listening}), noted
 
 
 def note(modality: Modality, kind: Kind, decoded: Array) -> Measures:
