@@ -222,6 +222,9 @@ class Train(Stage):
     """Epochs without a better validation score before the run stops."""
     clip: Annotated[float, Field(ge=0.0)] = 1.0
     """Largest norm of the gradient; 0 = no limit."""
+    average: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """What is judged and kept is a moving average of the weights, in which a step counts this much
+    of the step after it; 0 = the weights as they are."""
     mixture: Fraction | None = None
     """Groups are data sets: each is drawn in proportion to its number of rows to this power (1 = as
     they are, 0 = all alike), its labels alone compete in its rows, and the score is the mean over

@@ -153,12 +153,15 @@ def dying(loss: Callable[..., Tensor], calls: int) -> Callable[..., Tensor]:
     return deadly
 
 
-@pytest.mark.parametrize(("optimiser", "calls"), [("adamw", 2), ("adamw", 16), ("sgd", 13)])
+@pytest.mark.parametrize(
+    ("optimiser", "average", "calls"),
+    [("adamw", 0, 2), ("adamw", 0, 16), ("sgd", 0, 13), ("adamw", 0.9, 12)],
+)
 def test_a_run_stopped_anywhere_and_resumed_ends_in_the_same_weights(
-    make_job: MakeJob, tmp_path: Path, optimiser: str, calls: int
+    make_job: MakeJob, tmp_path: Path, optimiser: str, average: float, calls: int
 ) -> None:
     # One call of the loss a batch: 5 training and 3 validation batches an epoch.
-    given = {"epochs": 3, "auxiliary": 0, "optimiser": optimiser}
+    given = {"epochs": 3, "auxiliary": 0, "optimiser": optimiser, "average": average}
     whole = make_job(LABELLED, folder=tmp_path / "whole", **given)
     history = loop.fit(whole)
     given["checkpoint_seconds"] = 1e-9  # a state after every batch

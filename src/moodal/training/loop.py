@@ -23,7 +23,7 @@ from moodal.config import Decode, Train
 from moodal.errors import ConfigError
 from moodal.model.model import Answers, Network
 from moodal.tasks import Task
-from moodal.training import checkpoint, mixture, optimise
+from moodal.training import average, checkpoint, mixture, optimise
 from moodal.training.examples import Codec
 from moodal.training.loader import Batch, Loader
 from moodal.training.objectives import SAYS, Loss
@@ -93,7 +93,8 @@ class _Fit:
             job.network, optimise.build(job.network, settings, job.network.depth)
         )
         self.network: Network = self.accelerator.unwrap_model(self.wrapped, keep_fp32_wrapper=False)
-        self.best = _copy(self.network.state_dict())
+        self.judged = average.begin(self.network) if settings.average else self.network
+        self.best = _copy(self.judged.state_dict())
         self.saved = time.monotonic()
 
     def epoch(self) -> None:
@@ -142,6 +143,8 @@ class _Fit:
             self.accelerator.clip_grad_norm_(self.wrapped.parameters(), settings.clip)
         self.optimiser.step()
         self.optimiser.zero_grad()
+        if settings.average:
+            average.follow(self.judged, self.network, decay=settings.average, step=step)
         return float(loss.detach())
 
     def _loss(self, answers: Answers, batch: Batch) -> Tensor:
@@ -181,7 +184,7 @@ class _Fit:
         sign = 1.0 if task.higher_is_better else -1.0
         if state.best_score is None or sign * score > sign * state.best_score:
             state.best_score, state.best_epoch = score, state.epoch
-            self.best = _copy(self.network.state_dict())
+            self.best = _copy(self.judged.state_dict())
         state.epoch, state.step, state.loss_sum = state.epoch + 1, 0, 0.0
         out_of_patience = state.epoch - state.best_epoch > self.job.settings.patience
         state.finished = out_of_patience or state.epoch >= self.job.settings.epochs
@@ -200,13 +203,13 @@ class _Fit:
     def _validate(self) -> tuple[NDArray[np.float64], float]:
         """Every process scores all of it: it is small, and then none has to wait for another."""
         valid = self.job.valid
-        self.network.eval()
+        self.judged.eval()
         judged: dict[int, NDArray[Any]] = {}
         total = 0.0
         with torch.inference_mode():
             for rows, made in zip(valid.rows(0), valid.batches(0), strict=True):
                 batch = self._here(made)
-                answer = self.network(batch.inputs, None, batch.targets).answer
+                answer = self.judged(batch.inputs, None, batch.targets).answer
                 total += float(self.job.loss(answer, batch.targets, batch.weights).sum())
                 judged |= zip(rows.tolist(), self._judged(rows, batch, answer), strict=True)
         scores = np.stack([judged[row] for row in range(len(judged))])
@@ -219,7 +222,7 @@ class _Fit:
         job = self.job
         if (says := SAYS.get(job.task.head)) is None:
             return list(answer.x[:, 0].float().cpu().numpy().astype(np.float64))
-        texts = says(self.network, batch, job.codec, job.decode)
+        texts = says(self.judged, batch, job.codec, job.decode)
         return [
             job.task.judge(job.valid.examples.texts[row], text)
             for row, text in zip(rows.tolist(), texts, strict=True)
@@ -240,6 +243,8 @@ class _Fit:
             return
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
+        if self.judged is not self.network:
+            tensors |= {f"average.{k}": v for k, v in self.judged.state_dict().items()}
         tensors |= checkpoint.flatten_optimiser(self.optimiser.optimizer)
         tensors["generator"] = torch.get_rng_state()
         if self.accelerator.device.type == "cuda":
@@ -253,6 +258,8 @@ class _Fit:
         tensors, values = checkpoint.load(self.job.folder, self.job.identity)
         self.network.load_state_dict(_part(tensors, "network."))
         self.best = _part(tensors, "best.")
+        if self.judged is not self.network:
+            self.judged.load_state_dict(_part(tensors, "average."))
         checkpoint.restore_optimiser(self.optimiser.optimizer, tensors)
         torch.set_rng_state(tensors["generator"])
         if "generator.cuda" in tensors:
