@@ -87,12 +87,22 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_reader_makes_no_journal(file: Path) -> None:
-    with pytest.raises(ConfigError, match=r"there is no journal .*name the one the service writes"):
+def test_a_reader_makes_no_journal(url: str) -> None:
+    for _ in range(2):
+        with pytest.raises(
+            ConfigError, match=r"there is no journal .*; name the one the service w"
+        ):
+            journal.open(url, create=False)
+        assert not Path(url.removeprefix("sqlite:///")).exists()
+    journal.open(url).close()
+    journal.open(url, create=False).close()
+
+
+def test_a_reader_leaves_an_empty_file_empty(file: Path) -> None:
+    file.touch()
+    with pytest.raises(ConfigError, match="there is no journal"):
         journal.open(f"sqlite:///{file}", create=False)
-    assert not file.exists()
-    journal.open(f"sqlite:///{file}").close()
-    journal.open(f"sqlite:///{file}", create=False).close()
+    assert file.stat().st_size == 0
 
 
 def test_a_file_that_is_no_database_is_left_alone(file: Path) -> None:

@@ -334,6 +334,8 @@ def test_what_was_answered_and_said_before_a_time_is_forgotten(book: Journal) ->
     assert numbers(book.judged()) == [2, 3]
     assert len(book.events()) == 1
     assert book.forget(NOON + 2) == 0
+    book.add([served(0)])  # what was said of it then is not remembered
+    assert numbers(book.judged()) == [2, 3]
 
 
 def test_threads_share_a_journal(book: Journal) -> None:

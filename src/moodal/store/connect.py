@@ -79,8 +79,10 @@ class Database:
             self._engine.dispose()
             self._require()
             with self._engine.begin() as connection:
-                current = migrations.check(migrations.version(connection), self.name)
-            if not current:
+                number = migrations.version(connection)
+            if number == 0 and not self._create:
+                raise ConfigError(_absent(self.name))
+            if not migrations.check(number, self.name):
                 self._migrate()
             self._prepared = self._identity()
 
@@ -97,7 +99,7 @@ class Database:
         if self._file is None or self._file.exists():
             return
         if not self._create:
-            raise ConfigError(f"there is no journal {self._file}; name the one the service writes")
+            raise ConfigError(_absent(self.name))
         if not self._file.parent.is_dir():
             raise CapacityError(
                 f"the journal {self._file} cannot be used: there is no folder"
@@ -133,6 +135,10 @@ class Database:
             raise DataError(f"the journal {self.name} refuses a row: {_reason(error)}") from error
         except exc.SQLAlchemyError as error:
             raise CapacityError(_unusable(self.name, _reason(error))) from error
+
+
+def _absent(name: str) -> str:
+    return f"there is no journal {name}; name the one the service writes"
 
 
 def _unusable(name: str, reason: str) -> str:
