@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -102,6 +103,18 @@ def test_garbage_in_the_middle_is_passed_over_or_refused() -> None:
     half = len(data) // 2
     got = heard([data[:half], noise, data[half + 2000 :]], "webm")
     assert len(got) > 16_000
+
+
+@pytest.mark.parametrize("format", ["webm", "ogg"])
+@pytest.mark.parametrize("seed", range(25))
+def test_whatever_is_changed_in_a_recording_it_is_heard_or_refused(format: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    data = bytearray(recorded(say(0.5), format))
+    for place in rng.integers(4, len(data), 1 + seed):
+        data[place] = rng.integers(256)
+    with suppress(RecordError):
+        got = heard(cut(bytes(data), 300), format)
+        assert np.isfinite(got).all()
 
 
 @pytest.mark.parametrize("n_before", [0, 1, 5])
