@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -82,6 +83,15 @@ def form(fields: Mapping[str, str | bytes]) -> tuple[str, bytes]:
         )
         body += (value.encode() if isinstance(value, str) else value) + b"\r\n"
     return f"multipart/form-data; boundary={boundary}", bytes(body + f"--{boundary}--\r\n".encode())
+
+
+def until(found: Callable[[], Any], *, seconds: float = 60.0) -> Any:
+    """What `found` returns, once it is true; it fails after so many seconds."""
+    end = time.monotonic() + seconds
+    while not (value := found()):
+        assert time.monotonic() < end, f"not within {seconds:g} s"
+        time.sleep(0.005)
+    return value
 
 
 @contextmanager

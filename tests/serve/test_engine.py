@@ -14,6 +14,7 @@ from moodal.errors import RecordError
 from moodal.serve.engine import BusyError, Engine, Job, LateError, Size, StoppedError
 from moodal.serve.loaded import Loaded
 from moodal.types import Record
+from tests.serve.conftest import until
 
 PATIENCE = 20.0
 
@@ -262,8 +263,7 @@ def test_a_stop_answers_what_was_taken_and_takes_no_more(bench: Callable[..., Be
     closed: list[bool] = []
     closing = threading.Thread(target=lambda: closed.append(one.engine.close(PATIENCE)))
     closing.start()
-    while one.engine.running:  # until it has begun to close
-        pass
+    until(lambda: not one.engine.running)
     with pytest.raises(StoppedError, match="stopping"):
         one.submit("5")
     one.fake.gate.set()
