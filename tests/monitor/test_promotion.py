@@ -134,7 +134,7 @@ def test_a_test_file_that_was_learned_from_is_called_so(
     values = [dict(zip(tiny.COLUMNS, row.split(","), strict=True)) for row in rows]
     lines = "".join(json.dumps({k: v for k, v in row.items() if v}) + "\n" for row in values)
     (data / lessons.FILE).write_text(lines, encoding="utf-8")
-    assert promote(new, tmp_path / "other", test).warnings == ()
+    assert promote(new, live, test).warnings == (), "nobody says that it learned from these"
     (data / lessons.COUNTS).write_text('{"old": 3}', encoding="utf-8")
     assert lessons.sign(new).data[lessons.RETRAINED] == {"old": 3}
     done = promote(new, live, test)
