@@ -44,7 +44,6 @@ class Edge:
         self._keys = settings.api_keys is not None
         shut = {"/openapi.json": settings.private_docs, "/metrics": settings.private_metrics}
         self._open = {*OPEN, *(path for path, private in shut.items() if not private)}
-        self._lines = logs.Requests() if settings.log_requests else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -136,8 +135,8 @@ class Edge:
         service.metrics.request(route, visit.status, seconds)
         if visit.code:
             service.metrics.error(visit.code)
-        if self._lines is not None:
-            self._lines.add(
+        if service.lines is not None:
+            service.lines.add(
                 {
                     "request": visit.request,
                     "method": scope["method"],

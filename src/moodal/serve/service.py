@@ -55,6 +55,7 @@ class Service:
         self.inputs = self._open_inputs()
         self.traces = Traces()
         self.metrics = Metrics()
+        self.lines = logs.Requests() if settings.log_requests else None
         self.room = limits.Room(settings.body_megabytes)
         self.folder = bundle.find(settings.model)
         first = self.load()
@@ -113,6 +114,8 @@ class Service:
         await asyncio.to_thread(self.spool.close)
         await asyncio.to_thread(self.traces.close)
         self.rate.close()
+        if self.lines is not None:
+            self.lines.flush()
 
     def identify(self, headers: Mapping[bytes, bytes]) -> str:
         """The name of the caller's key; "" where the service has none. Raises: RefusalError."""
