@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.http as triton
-from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from moodal.runtime.predict import Model
+from moodal.serve import keys
 from tests import tiny
-from tests.serve.conftest import Reply, Running
+from tests.serve.conftest import Running
+from tests.serve.v2 import answers, bytes_input, post, tensor, texts
 
 LENGTH = "inference-header-content-length"
 RNG = np.random.default_rng(0)
@@ -36,28 +37,6 @@ def client(server: Running) -> Iterator[triton.InferenceServerClient]:
 @pytest.fixture
 def name(server: Running) -> str:
     return server.service.model.info.name
-
-
-def tensor(name: str, values: list[Any], *, binary: bool = True) -> Any:
-    array = np.array(values, object)
-    given = triton.InferInput(name, list(array.shape), "BYTES")
-    return given.set_data_from_numpy(array, binary_data=binary)
-
-
-def texts(array: NDArray[np.object_]) -> list[str]:
-    return [value.decode() if isinstance(value, bytes) else str(value) for value in array]
-
-
-def answers(result: Any) -> list[dict[str, Any]]:
-    return [json.loads(text) for text in texts(result.as_numpy("answer"))]
-
-
-def post(server: Running, name: str, request: dict[str, Any], **more: Any) -> Reply:
-    return server.post(f"/v2/models/{name}/infer", request, **more)
-
-
-def bytes_input(name: str, shape: list[int], data: Any) -> dict[str, Any]:
-    return {"name": name, "shape": shape, "datatype": "BYTES", "data": data}
 
 
 # The questions of Triton's client
@@ -388,67 +367,43 @@ def test_unknown_paths_answer_in_the_protocols_shape(server: Running) -> None:
         assert (reply.status, list(reply.json())) == (404, ["error"])
 
 
-# Models of other kinds
+def test_a_known_path_says_which_methods_it_knows(server: Running, name: str) -> None:
+    for path, method, allowed in (
+        ("/v2/health/live", "POST", "GET"),
+        (f"/v2/models/{name}/infer", "GET", "POST"),
+        (f"/v2/models/{name}/versions/1/infer", "DELETE", "POST"),
+    ):
+        reply = server.request(method, path)
+        assert (reply.status, reply.headers["allow"]) == (405, allowed)
+        assert list(reply.json()) == ["error"]
 
 
-def test_a_number_comes_as_value(start: Any, tmp_path: Path) -> None:
-    from moodal import api
-
-    data = tiny.rows(tmp_path / "data", 24, numeric=True)
-    settings = (*tiny.SETTINGS, f"task={tiny.NUMBERED}", "train.epochs=1", f"cache={tmp_path}/c")
-    api.train(
-        data / "train.csv", valid=data / "dev.csv", out=tmp_path / "numbers", settings=settings
-    )
-    server = start(model=tmp_path / "numbers")
-    about = server.get("/v2/models/numbers").json()
-    assert [output["name"] for output in about["outputs"]] == ["value", "prediction_id", "answer"]
-    told = post(server, "numbers", {"inputs": [bytes_input("text", [1], ["great"])]}).json()
-    data = {output["name"]: output["data"] for output in told["outputs"]}
-    assert data["value"] == [json.loads(data["answer"][0])["value"]]
-
-
-def test_a_model_that_writes_answers_with_text(start: Any) -> None:
-    server = start(model=tiny.write_once())
+def test_a_key_is_needed_for_all_but_health(start: Any, tmp_path: Path) -> None:
+    key = keys.add(tmp_path / "keys", "triton")
+    server = start(api_keys=tmp_path / "keys")
     name = server.service.model.info.name
-    about = server.get(f"/v2/models/{name}").json()
-    assert [t["name"] for t in about["inputs"]] == ["text"]
-    assert [t["name"] for t in about["outputs"]][:2] == ["text", "confidence"]
-    said = tiny.article(np.random.default_rng(5))[0]
-    told = post(server, name, {"inputs": [bytes_input("text", [1], [said])]}).json()
-    data = {output["name"]: output["data"] for output in told["outputs"]}
-    assert data["text"] == [json.loads(data["answer"][0])["text"]]
-
-
-def test_features_are_numbers_and_a_row_of_nan_is_absent(start: Any, tmp_path: Path) -> None:
-    from moodal import api
-
-    rng = np.random.default_rng(0)
-    rows = [{"text": rng.normal(i % 2, 0.1, 4).tolist(), "label": "ab"[i % 2]} for i in range(24)]
-    written = "\n".join(map(json.dumps, rows))
-    for part in ("train", "dev"):
-        (tmp_path / f"{part}.jsonl").write_text(written, encoding="utf-8")
-    settings = ("text_encoder.width=8", "fusion.width=8", "train.epochs=1")
-    api.train(
-        tmp_path / "train.jsonl",
-        valid=tmp_path / "dev.jsonl",
-        out=tmp_path / "vectors",
-        settings=(*settings, f"cache={tmp_path}/c"),
-    )
-    server = start(model=tmp_path / "vectors")
-    about = server.get("/v2/models/vectors").json()
-    assert about["inputs"] == [{"name": "text", "datatype": "FP32", "shape": [-1, 4]}]
     with triton.InferenceServerClient(f"{server.host}:{server.port}") as client:
-        for shape in ([2, 4], [2, 3, 4]):
-            values = np.ones(shape, np.float32)
-            values[1] = np.nan
-            given = triton.InferInput("text", shape, "FP32").set_data_from_numpy(values)
-            told = answers(client.infer("vectors", [given]))
-            assert [answer.get("modalities") for answer in told] == [["text"], None]
-            assert "no modality" in told[1]["error"]["message"]
-        values[0, 0, 0] = np.inf
-        with pytest.raises(InferenceServerException, match="finite"):
-            client.infer("vectors", [given.set_data_from_numpy(values[:1].repeat(2, 0))])
-        wrong = triton.InferInput("text", [1, 5], "FP32")
-        wrong.set_data_from_numpy(np.ones((1, 5), np.float32))
-        with pytest.raises(InferenceServerException, match=r"\[B, 4\] or \[B, S, 4\]"):
-            client.infer("vectors", [wrong])
+        given = [tensor("text", ["lovely"])]
+        assert client.is_server_live()
+        assert client.is_server_ready()
+        assert not client.is_model_ready(name)
+        for ask in (lambda: client.get_model_metadata(name), lambda: client.infer(name, given)):
+            with pytest.raises(InferenceServerException, match="no API key") as caught:
+                ask()
+            assert caught.value.status() == "401"
+        headers = {"Authorization": f"Bearer {key}"}
+        assert client.is_model_ready(name, headers=headers)
+        result = client.infer(name, given, headers=headers)
+    [id] = texts(result.as_numpy("prediction_id"))
+    assert server.service.spool.flush(10)
+    assert server.service.journal.find(id).caller == "triton"
+
+
+def test_rows_count_for_the_rate(start: Any) -> None:
+    server = start(limits={"rate": 5})
+    name = server.service.model.info.name
+    with triton.InferenceServerClient(f"{server.host}:{server.port}") as client:
+        client.infer(name, [tensor("text", ["a", "b", "c"])])
+        with pytest.raises(InferenceServerException) as caught:
+            client.infer(name, [tensor("text", ["a", "b", "c"])])
+    assert caught.value.status() == "429"

@@ -12,11 +12,24 @@ from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
 from pydantic_core import to_json
+from starlette.routing import Match
 
 from moodal.bundle import Info
-from moodal.serve import limits, rows_v2, visit
+from moodal.serve import documents_v2, limits, rows_v2, visit
 from moodal.serve.answers import LARGE_BYTES
+from moodal.serve.documents_v2 import (
+    BODY,
+    LENGTH,
+    WORDS,
+    Live,
+    ModelReady,
+    Ready,
+    ServerAbout,
+    always,
+    errors,
+)
 from moodal.serve.errors import RefusalError
 from moodal.serve.rows_v2 import Column, ModelAbout
 from moodal.serve.service import Answer, Service
@@ -24,48 +37,13 @@ from moodal.serve.tensors import InferRequest, InferResponse, Wire, compose, par
 from moodal.serve.visit import Visit, visit_of
 from moodal.types import Record, Rejection
 
-LENGTH = "inference-header-content-length"
 INFLATE = zlib.MAX_WBITS | 32
 """gzip and zlib, told apart by their headers."""
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
-class ServerAbout(Wire):
-    name: str
-    version: str
-    extensions: list[str]
-
-
-class Live(Wire):
-    live: bool
-
-
-class Ready(Wire):
-    ready: bool
-
-
-class ModelReady(Wire):
-    name: str
-    ready: bool
-
-
-class Wrong(Wire):
-    error: str
-
-
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Wrong} for status in (400, 401, 404, 408, 413, 415, 429, 500, 503)
-}
-BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": InferRequest.model_json_schema()}},
-    }
-}
-
-
 def router(service: Service) -> APIRouter:
-    routes = APIRouter(prefix="/v2", tags=["Open Inference Protocol v2"], responses=ERRORS)
+    routes = APIRouter(prefix="/v2", tags=["Open Inference Protocol v2"], responses=always())
 
     @routes.get("", response_model=ServerAbout)
     async def server() -> Response:
@@ -78,7 +56,7 @@ def router(service: Service) -> APIRouter:
         """The process lives."""
         return _json(Live(live=True))
 
-    @routes.get("/health/ready", response_model=Ready)
+    @routes.get("/health/ready", response_model=Ready, responses={503: {"model": Ready}})
     async def ready() -> Response:
         """The model is warm and the engine runs."""
         return _json(Ready(ready=service.ready), 200 if service.ready else 503)
@@ -87,29 +65,58 @@ def router(service: Service) -> APIRouter:
         _model_routes(routes, service, path)
 
     @routes.api_route("/{rest:path}", methods=METHODS, include_in_schema=False)
-    async def unknown(rest: str) -> Response:
-        return _wrong(RefusalError("not_found", f"protocol v2 has no {rest[:100]!r} here"))
+    async def unknown(request: Request, rest: str) -> Response:
+        return _wrong(_unknown(rest, _methods(routes, request)))
 
     return routes
 
 
 def _model_routes(routes: APIRouter, service: Service, path: str) -> None:
     """Of a model, or of one version of it."""
+    named = documents_v2.named(path)
+    not_ready: dict[int | str, dict[str, Any]] = {503: {"model": ModelReady}}
+    not_found, refused = errors(401, 404), errors(*WORDS)
 
-    @routes.get(path, response_model=ModelAbout)
-    async def model(request: Request, name: str, model_version: str | None = None) -> Response:
+    @routes.get(path, response_model=ModelAbout, responses=not_found, openapi_extra=named)
+    async def model(request: Request) -> Response:
         """The model's tensors."""
-        return await _answered(_about(service, request, name, model_version))
+        return await _answered(_about(service, request))
 
-    @routes.get(f"{path}/ready", response_model=ModelReady)
-    async def ready(request: Request, name: str, model_version: str | None = None) -> Response:
+    @routes.get(
+        f"{path}/ready",
+        response_model=ModelReady,
+        responses=not_found | not_ready,
+        openapi_extra=named,
+    )
+    async def ready(request: Request) -> Response:
         """Whether this model answers."""
-        return await _answered(_ready(service, request, name, model_version))
+        return await _answered(_ready(service, request))
 
-    @routes.post(f"{path}/infer", response_model=InferResponse, openapi_extra=BODY)
-    async def infer(request: Request, name: str, model_version: str | None = None) -> Response:
+    @routes.post(
+        f"{path}/infer",
+        response_model=InferResponse,
+        responses=refused,
+        openapi_extra=named | BODY,
+    )
+    async def infer(request: Request) -> Response:
         """Answer records, a row each; a row that fails has {"error"} as its `answer`."""
-        return await _answered(_infer(service, request, name, model_version))
+        return await _answered(_infer(service, request))
+
+
+def _methods(routes: APIRouter, request: Request) -> list[str]:
+    """Those that this path does know."""
+    known = [route for route in routes.routes if isinstance(route, APIRoute)]
+    partly = [r for r in known if r.matches(request.scope)[0] is Match.PARTIAL]
+    return sorted({method for route in partly for method in route.methods or ()})
+
+
+def _unknown(path: str, methods: list[str]) -> RefusalError:
+    if not methods:
+        return RefusalError("not_found", f"protocol v2 has no {path[:100]!r} here")
+    allowed = ", ".join(methods)
+    return RefusalError(
+        "method_not_allowed", f"{path[:100]!r} knows {allowed}", headers={"allow": allowed}
+    )
 
 
 async def _answered(response: Awaitable[Response]) -> Response:
@@ -120,27 +127,21 @@ async def _answered(response: Awaitable[Response]) -> Response:
         return _wrong(error)
 
 
-async def _about(
-    service: Service, request: Request, name: str, model_version: str | None
-) -> Response:
+async def _about(service: Service, request: Request) -> Response:
     _identify(service, request)
-    info = _found(service, name, model_version)
+    info = _found(service, request)
     return _json(rows_v2.about(info, service.version, _inputs(service, info)))
 
 
-async def _ready(
-    service: Service, request: Request, name: str, model_version: str | None
-) -> Response:
+async def _ready(service: Service, request: Request) -> Response:
     _identify(service, request)
-    info = _found(service, name, model_version)
+    info = _found(service, request)
     return _json(ModelReady(name=info.name, ready=service.ready), 200 if service.ready else 503)
 
 
-async def _infer(
-    service: Service, request: Request, name: str, model_version: str | None
-) -> Response:
+async def _infer(service: Service, request: Request) -> Response:
     came = _identify(service, request)
-    info = _found(service, name, model_version)
+    info = _found(service, request)
     body = await visit.body(service, request)
     headers = request.headers
     encoding, length = headers.get("content-encoding", ""), _length(headers.get(LENGTH))
@@ -195,9 +196,10 @@ def _inputs(service: Service, info: Info) -> dict[str, Column]:
     return rows_v2.inputs(info, heard=service.settings.transcriber is not None)
 
 
-def _found(service: Service, name: str, model_version: str | None) -> Info:
-    """Raises: RefusalError (404)."""
-    info = service.model.info
+def _found(service: Service, request: Request) -> Info:
+    """The model that was asked for. Raises: RefusalError (404), when it is not this one."""
+    info, name = service.model.info, request.path_params["name"]
+    model_version = request.path_params.get("model_version")
     if name != info.name or model_version not in (None, service.version):
         asked = name if model_version is None else f"{name}, version {model_version}"
         raise RefusalError(
@@ -249,8 +251,8 @@ def _json(values: Wire, status: int = 200) -> Response:
 
 
 def _wrong(error: RefusalError) -> Response:
-    """The protocol knows one status for whatever the client did wrong: 400."""
-    status = 400 if error.status in (405, 422) else error.status
+    """The protocol knows one status for whatever is wrong in a request: 400."""
+    status = 400 if error.status == 422 else error.status
     message = f"{error.field}: {error.message}" if error.field else error.message
     return Response(
         to_json({"error": message}), status, dict(error.headers), media_type="application/json"
