@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from moodal.serve import keys
-from moodal.serve.edge import OPEN
+from moodal.serve.settings import OPEN
 from tests.serve.conftest import Running, until
 
 

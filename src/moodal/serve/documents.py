@@ -95,18 +95,20 @@ def document(app: FastAPI, settings: Serve) -> dict[str, Any]:
             summary=SUMMARY,
             routes=app.routes,
         )
-        parts = AskMany.model_json_schema(ref_template=REFS)["$defs"]
-        made["components"]["schemas"] |= parts
+        made["components"]["schemas"] |= AskMany.model_json_schema(ref_template=REFS)["$defs"]
         if settings.api_keys is not None:
-            _lock(made)
+            _lock(made, settings)
         app.openapi_schema = made
     return app.openapi_schema
 
 
-def _lock(made: dict[str, Any]) -> None:
+def _lock(made: dict[str, Any], settings: Serve) -> None:
     """Every operation needs a key, but for those that tell nothing."""
     made["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
         "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     }
-    made["security"] = [{"bearer": []}, {"header": []}]
+    shut: list[dict[str, list[str]]] = [{"bearer": []}, {"header": []}]
+    for path, methods in made["paths"].items():
+        for operation in methods.values():
+            operation["security"] = [] if settings.is_open(path) else shut

@@ -24,10 +24,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-OPEN = ("/", "/healthz", "/readyz", "/docs", "/v2", "/v2/health/live", "/v2/health/ready")
-"""Paths that need no key: they tell nothing that anybody asked, and nothing of the model."""
-OPEN_BELOW, OWN_BELOW = "/ui/", "/v2"
-"""The page's files; and the other protocol, which checks keys itself, to answer in its own way."""
+OWN_BELOW = "/v2"
+"""The other protocol, which checks keys itself, to answer in its own way."""
 SHOWN_PATH = 200
 """Characters of a path in the log."""
 
@@ -40,10 +38,7 @@ class Edge:
     def __init__(self, app: App, service: Service) -> None:
         self._app = app
         self._service = service
-        settings = service.settings
-        self._keys = settings.api_keys is not None
-        shut = {"/openapi.json": settings.private_docs, "/metrics": settings.private_metrics}
-        self._open = {*OPEN, *(path for path, private in shut.items() if not private)}
+        self._keys = service.settings.api_keys is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -114,7 +109,8 @@ class Edge:
     def _identify(self, scope: Scope, visit: Visit) -> None:
         """Whose request it is. Raises: RefusalError (401)."""
         path = scope["path"]
-        if self._keys and not (path in self._open or path.startswith((OPEN_BELOW, OWN_BELOW))):
+        settings = self._service.settings
+        if self._keys and not (settings.is_open(path) or path.startswith(OWN_BELOW)):
             visit.who = visit.caller = self._service.identify(visit.headers)
         else:
             visit.who = (scope.get("client") or ("",))[0]

@@ -16,6 +16,11 @@ from moodal.errors import ConfigError
 
 Bounded = Annotated[int, Field(ge=0)]
 
+OPEN = ("/", "/healthz", "/readyz", "/docs", "/v2", "/v2/health/live", "/v2/health/ready")
+"""Paths that need no key: they tell nothing that anybody asked, and nothing of the model."""
+OPEN_BELOW = "/ui/"
+"""Files of the page."""
+
 
 class Limits(Stage):
     """What one caller may ask of the service. What is over a limit is refused, with the number."""
@@ -107,6 +112,13 @@ class Serve(Stage):
                 "anybody could ask; make a key (moodal keys add FILE NAME) and give --api-keys FILE"
             )
         return self
+
+    def is_open(self, path: str) -> bool:
+        """Whether a path needs no key."""
+        if path in OPEN or path.startswith(OPEN_BELOW):
+            return True
+        shut = {"/openapi.json": self.private_docs, "/metrics": self.private_metrics}
+        return not shut.get(path, True)
 
     @property
     def spool_folder(self) -> Path:
