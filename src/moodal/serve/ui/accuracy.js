@@ -1,19 +1,47 @@
 /** How often the model is right: as its confidence has it, and as people have it. */
 
 import { html } from "./vendor/htm-preact.module.js";
-import { number, percent, t } from "./words.js";
+import { modalityName, nameOf, number, percent, t } from "./words.js";
 
-/** @param {{accuracy: {estimated: number | null, estimated_interval: [number, number] | null, feedback: number | null, feedback_interval: [number, number] | null, n: number, n_feedback: number}}} props */
+/**
+ * @typedef {{estimated: number | null, estimated_interval: [number, number] | null, feedback: number | null, feedback_interval: [number, number] | null, n: number, n_feedback: number}} Quality
+ * @typedef {Quality & {kind: "language" | "modalities", name: string}} Slice
+ */
+
+/** @param {{accuracy: Quality & {slices: Slice[]}}} props */
 export const Accuracy = ({ accuracy: a }) => html`
   <figure class="card plot accuracy">
-    <figcaption><h3>${t("accuracy.title")}</h3></figcaption>
+    <figcaption><h2>${t("accuracy.title")}</h2></figcaption>
     <ul class="bars">
       <${Interval} name=${t("accuracy.estimated")} value=${a.estimated} range=${a.estimated_interval} />
       <${Interval} name=${t("accuracy.feedback")} value=${a.feedback} range=${a.feedback_interval} />
     </ul>
     <p class="small muted">${t("accuracy.why", { n: number(a.n), judged: number(a.n_feedback) })}</p>
+    ${a.slices.length > 1 && html`<${Slices} slices=${a.slices} />`}
   </figure>
 `;
+
+/** @param {{slices: Slice[]}} props */
+const Slices = ({ slices }) => html`
+  <details class="more">
+    <summary>${t("accuracy.slices")}</summary>
+    <div class="scroll" tabindex="0" role="region" aria-label=${t("accuracy.slices")}>
+      <table>
+        <thead><tr><th scope="col"></th><th scope="col">${t("accuracy.estimated")}</th><th scope="col">${t("accuracy.feedback")}</th></tr></thead>
+        <tbody>${slices.map((slice) => html`
+          <tr>
+            <th scope="row">${slice.kind === "language" ? nameOf("lang", slice.name) : modalityName(slice.name)}</th>
+            <td>${share(slice.estimated)} <span class="small muted">${number(slice.n)}</span></td>
+            <td>${share(slice.feedback)} <span class="small muted">${number(slice.n_feedback)}</span></td>
+          </tr>`)}
+        </tbody>
+      </table>
+    </div>
+  </details>
+`;
+
+/** @param {number | null} value */
+const share = (value) => (value === null ? "–" : percent(value));
 
 /** @param {{name: string, value: number | null, range: [number, number] | null}} props */
 function Interval({ name, value, range }) {
@@ -25,7 +53,7 @@ function Interval({ name, value, range }) {
         ${range && html`<span class="interval-range" style=${{ left: at(range[0]), width: at(range[1] - range[0]) }}></span>`}
         ${value !== null && html`<span class="interval-value" style=${{ left: at(value) }}></span>`}
       </span>
-      <span class="bar-value">${value === null ? "–" : percent(value)}
+      <span class="bar-value">${share(value)}
         ${range && html`<br /><span class="small">${percent(range[0], 0)} – ${percent(range[1], 0)}</span>`}</span>
     </li>
   `;

@@ -13,6 +13,14 @@ import { t } from "./words.js";
 const EXAMPLES = ["example.1", "example.2", "example.3"];
 
 /**
+ * Whether a person can give the model this: vectors are for programs, and a transcriber hears for a
+ * model of words.
+ * @param {object} model @param {string} modality
+ */
+export const canGive = ({ kinds, transcriber }, modality) =>
+  (modality in kinds && kinds[modality] !== "vectors") || (modality === "audio" && transcriber);
+
+/**
  * @param {object} props
  * @param {Question} props.question
  * @param {(change: Partial<Question>) => void} props.change
@@ -26,7 +34,7 @@ export function Ask({ question, change, send, model, live, failed }) {
   const [over, setOver] = useState(false);
   const [refused, setRefused] = useState("");
   const words = useRef(null);
-  const reads = (modality) => model.modalities.includes(modality);
+  const reads = (modality) => canGive(model, modality);
   const says = question.text.trim() || question.image || question.audio;
 
   useEffect(() => words.current?.focus({ preventScroll: true }), []);
@@ -72,7 +80,10 @@ export function Ask({ question, change, send, model, live, failed }) {
         <textarea ref=${words} rows="4" placeholder=${t("ask.placeholder")} maxlength=${model.limits.characters}
           value=${question.text} onInput=${(event) => change({ text: event.currentTarget.value })} onKeyDown=${enter}></textarea>
       </label>`}
-      <${Attached} question=${question} change=${change} />
+      <${Attached} question=${question} remove=${(modality) => {
+        change({ [modality]: null });
+        words.current?.focus();
+      }} />
       ${refused && html`<p class="small caution-text" role="alert">${refused}</p>`}
       <div class="tools">
         ${(reads("image") || reads("audio")) && html`<${Files} reads=${reads} take=${take} />`}
@@ -108,23 +119,23 @@ const Files = ({ reads, take }) => html`
   </label>
 `;
 
-/** @param {{question: Question, change: (change: Partial<Question>) => void}} props */
-function Attached({ question: { image, audio }, change }) {
+/** @param {{question: Question, remove: (modality: "image" | "audio") => void}} props */
+function Attached({ question: { image, audio }, remove }) {
   const picture = useUrl(image?.blob);
   const recording = useUrl(audio?.blob);
   if (!image && !audio) return null;
-  const remove = (modality, name) => html`
-    <button type="button" class="bare" aria-label=${t("ask.remove", { name })} onClick=${() => change({ [modality]: null })}>
+  const cross = (modality, name) => html`
+    <button type="button" class="bare" aria-label=${t("ask.remove", { name })} onClick=${() => remove(modality)}>
       <${Icon} name="close" />
     </button>
   `;
   return html`
     <ul class="attached">
       ${image &&
-      html`<li>${picture && html`<img src=${picture} alt="" />`}<span class="attached-name">${image.name}</span>${remove("image", image.name)}</li>`}
+      html`<li>${picture && html`<img src=${picture} alt="" />`}<span class="attached-name">${image.name}</span>${cross("image", image.name)}</li>`}
       ${audio &&
       html`<li>${recording && html`<audio src=${recording} controls aria-label=${audio.name}></audio>`}
-        <span class="attached-name">${audio.name}</span>${remove("audio", audio.name)}</li>`}
+        <span class="attached-name">${audio.name}</span>${cross("audio", audio.name)}</li>`}
     </ul>
   `;
 }

@@ -1,16 +1,16 @@
 /** A window over the page; the browser keeps the focus inside and closes it on Escape. */
 
-import { html, useEffect, useRef } from "./vendor/htm-preact.module.js";
+import { html, useLayoutEffect, useRef } from "./vendor/htm-preact.module.js";
 import { Icon } from "./icons.js";
 import { t } from "./words.js";
 
 /** @param {{title: string, close: () => void, children: unknown, actions?: unknown}} props */
 export function Dialog({ title, close, children, actions }) {
   const dialog = useRef(null);
-  useEffect(() => {
-    const before = document.activeElement;
-    dialog.current.showModal();
-    return () => before?.focus?.();
+  useLayoutEffect(() => {
+    const node = dialog.current;
+    node.showModal();
+    return () => node.close(); // gives the focus back to what had it
   }, []);
   const cancelled = (event) => {
     event.preventDefault(); // the component, not the browser, takes it away

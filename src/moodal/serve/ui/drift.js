@@ -3,14 +3,14 @@
 import { html } from "./vendor/htm-preact.module.js";
 import { measureName, modalityName, number, t } from "./words.js";
 
-/** Where PSI's bar ends; 0.1 and 0.25 are the usual bounds of "moderate" and "large". */
+/** Where PSI's bar ends. */
 const FULL = 0.5;
 
-/** @param {{rows: {measure: string, modality: string, psi: number, ks: number | null, ks_limit: number | null, n: number, state: string}[]}} props */
-export const Drift = ({ rows }) => html`
+/** @param {{look: object}} props as GET /v1/monitor gives it */
+export const Drift = ({ look: { drift: rows, model, sampled, rows_of_model: all } }) => html`
   <section class="card drift">
     <h2>${t("drift.title")}</h2>
-    <p class="small muted">${t("drift.why")}</p>
+    <p class="small muted">${t("drift.why", { model, sampled: number(sampled), rows: number(all) })}</p>
     ${rows.length === 0
       ? html`<p class="muted">${t("drift.none")}</p>`
       : html`<div class="scroll" tabindex="0" role="region" aria-label=${t("drift.title")}>
@@ -22,17 +22,21 @@ export const Drift = ({ rows }) => html`
   </section>
 `;
 
-function Row({ measure, modality, psi, ks, ks_limit: limit, n, state }) {
+/** @param {{measure: string, modality: string, psi: number, psi_limit: number, ks: number | null, ks_limit: number | null, n: number, state: "steady" | "drifting" | "few"}} props */
+function Row({ measure, modality, psi, psi_limit: psiLimit, ks, ks_limit: ksLimit, n, state }) {
   const known = state !== "few";
   return html`
     <tr class=${state}>
       <th scope="row">${measureName(measure)}${modality && html` <span class="small muted">${modalityName(modality)}</span>`}</th>
       <td><span class=${`state ${state}`}>${t(`drift.state.${state}`)}</span></td>
-      <td>${known && psi !== null
-        ? html`<span class="bar-track narrow" aria-hidden="true"><span style=${{ width: `${Math.min(100, (100 * psi) / FULL)}%` }}></span></span>${number(psi, 2)}`
+      <td>${known
+        ? html`<span class="bar-track narrow" aria-hidden="true"><span style=${{ width: `${Math.min(100, (100 * psi) / FULL)}%` }}></span></span>${number(psi, 2)}<${Limit} value=${psiLimit} />`
         : "–"}</td>
-      <td>${known && ks !== null ? html`${number(ks, 2)} <span class="small muted">/ ${number(limit, 2)}</span>` : "–"}</td>
+      <td>${known && ks !== null ? html`${number(ks, 2)}<${Limit} value=${ksLimit} />` : "–"}</td>
       <td>${number(n)}</td>
     </tr>
   `;
 }
+
+/** @param {{value: number}} props */
+const Limit = ({ value }) => html` <span class="small muted">/ ${number(value, 2)}</span>`;

@@ -20,8 +20,8 @@ export function Alerts({ alerts }) {
   `;
 }
 
-/** @param {{events: {id: string, at: number, change: string, model: string, name: string}[]}} props */
-export const Events = ({ events }) => html`
+/** @param {{look: {events: {id: string, at: number, change: string, model: string, name: string}[], models: Record<string, number>}}} props */
+export const Events = ({ look: { events, models } }) => html`
   <section class="card events">
     <h2>${t("events.title")}</h2>
     ${events.length === 0
@@ -34,5 +34,8 @@ export const Events = ({ events }) => html`
               <span class="small muted">${when(event.at)}</span>
             </li>`)}
         </ul>`}
+    ${Object.keys(models).length > 0 &&
+    html`<p class="print"><span>${t("events.answers")}</span>
+      ${Object.entries(models).map(([version, n]) => html`<span><code>${version}</code> ${number(n)}</span>`)}</p>`}
   </section>
 `;

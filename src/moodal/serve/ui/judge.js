@@ -1,6 +1,6 @@
 /** "Was it right?": one click sends a judgement to the journal. */
 
-import { html, useState } from "./vendor/htm-preact.module.js";
+import { html, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.module.js";
 import { judge } from "./api.js";
 import { Icon } from "./icons.js";
 import { Failure } from "./notice.js";
@@ -52,12 +52,16 @@ export function Judge({ answer, model }) {
 }
 
 /** @param {{label?: string, change: () => void}} props */
-const Thanks = ({ label, change }) => html`
-  <div class="judge thanks" role="status">
-    <p><${Icon} name="check" />${label === undefined ? t("judge.thanksRight") : t("judge.thanks", { label: labelName(label) })}</p>
-    <button type="button" class="quiet" onClick=${change}>${t("judge.change")}</button>
-  </div>
-`;
+function Thanks({ label, change }) {
+  const button = useRef(null);
+  useLayoutEffect(() => button.current.focus(), []); // the button that was pressed is gone
+  return html`
+    <div class="judge thanks" role="status">
+      <p><${Icon} name="check" />${label === undefined ? t("judge.thanksRight") : t("judge.thanks", { label: labelName(label) })}</p>
+      <button type="button" class="quiet" ref=${button} onClick=${change}>${t("judge.change")}</button>
+    </div>
+  `;
+}
 
 /**
  * What it should have been: a label, a number or a text.

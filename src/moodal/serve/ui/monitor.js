@@ -59,8 +59,8 @@ const Look = ({ look }) => html`
           ${plotsOf(look).map((plot) => html`<${Plot} key=${plot.title} ...${plot} />`)}
           <${Accuracy} accuracy=${look.accuracy} />
         </div>
-        <${Drift} rows=${look.drift} />`}
-  <${Events} events=${look.events} />
+        <${Drift} look=${look} />`}
+  <${Events} look=${look} />
 `;
 
 /** @param {{look: object}} props */

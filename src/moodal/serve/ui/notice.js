@@ -9,7 +9,7 @@ const KNOWN = {
   415: "error.type", 422: "error.invalid", 429: "error.rate", 500: "error.broken", 503: "error.busy",
 };
 
-/** @param {Error & {code?: string, status?: number, wait?: number}} error */
+/** @param {Error & {code?: string, status?: number, wait?: number, field?: string}} error */
 function sentence(error) {
   if (error.name === "NotAllowedError") return t("error.notAllowed");
   if (error.name === "NotFoundError") return t("error.noDevice");
@@ -23,7 +23,7 @@ export function Failure({ error, again }) {
   return html`
     <div class="notice failure" role="alert">
       <p><strong>${plain}</strong></p>
-      ${plain !== error.message && error.status && html`<p class="small" lang="en">${error.message}</p>`}
+      ${plain !== error.message && error.status && html`<p class="small" lang="en">${error.field && html`<code>${error.field}</code> `}${error.message}</p>`}
       ${again && html`<button type="button" class="quiet" onClick=${again}>${t("again")}</button>`}
     </div>
   `;

@@ -15,9 +15,9 @@ export function Operation({ document, method, path, operation }) {
       <summary><span class=${`method ${method}`}>${method.toUpperCase()}</span> <code>${path}</code> <span class="muted">${operation.summary}</span></summary>
       ${open && html`
         ${operation.description && html`<p>${operation.description}</p>`}
-        ${parameters.length > 0 && html`<h3>${t("docs.parameters")}</h3><${Fields} schema=${asSchema(parameters)} />`}
-        ${bodies.map(([kind, { schema }]) => html`<h3>${t("docs.body")} <code>${kind}</code></h3><${Fields} schema=${resolved(document, schema)} />`)}
-        <h3>${t("docs.responses")}</h3>
+        ${parameters.length > 0 && html`<h2>${t("docs.parameters")}</h2><${Fields} schema=${asSchema(parameters)} />`}
+        ${bodies.map(([kind, { schema }]) => html`<h2>${t("docs.body")} <code>${kind}</code></h2><${Fields} schema=${resolved(document, schema)} />`)}
+        <h2>${t("docs.responses")}</h2>
         <ul class="plain small">${Object.entries(operation.responses ?? {}).map(([status, response]) => html`
           <li><strong>${status}</strong> ${response.description} <code>${called(Object.values(response.content ?? {})[0]?.schema)}</code></li>`)}</ul>
         <${Asking} document=${document} method=${method} path=${path} parameters=${parameters} bodies=${bodies} />
@@ -47,9 +47,9 @@ function Asking({ document, method, path, parameters, bodies }) {
 
   return html`
     <form class="asking" onSubmit=${submit}>
-      <h3>${t("docs.tryIt")}</h3>
+      <h2>${t("docs.tryIt")}</h2>
       ${bodies.length > 1 && html`<label>${t("docs.body")}
-        <select value=${kind} onChange=${(event) => setKind(event.currentTarget.value)}>${bodies.map(([name]) => html`<option>${name}</option>`)}</select></label>`}
+        <select value=${kind} onChange=${(event) => setKind(event.currentTarget.value)}>${bodies.map(([name]) => html`<option value=${name}>${name}</option>`)}</select></label>`}
       ${parameters.filter((p) => p.in !== "header").map((p) => html`<label>${p.name}
         <input name=${`${p.in}:${p.name}`} required=${p.required} value=${p.schema?.default ?? ""} /></label>`)}
       ${kind === "multipart/form-data" && Object.entries(schema.properties).map(([name, of]) => html`<label>${name}

@@ -43,7 +43,7 @@ export function Plot({ title, says, at, lines, show, top, marks = [] }) {
   }, [at, lines, marks, themed, language()]);
   return html`
     <figure class="card plot">
-      <figcaption><h3>${title}</h3></figcaption>
+      <figcaption><h2>${title}</h2></figcaption>
       <div role="img" aria-label=${says} ref=${place}></div>
     </figure>
   `;
@@ -93,6 +93,7 @@ function drawMarks(plot, marks) {
   const { ctx, bbox } = plot;
   ctx.save();
   ctx.strokeStyle = colour("--accent");
+  ctx.lineWidth = devicePixelRatio;
   ctx.setLineDash([4, 4]);
   for (const { at } of marks) {
     const x = plot.valToPos(at, "x", true);

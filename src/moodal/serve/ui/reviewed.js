@@ -1,6 +1,6 @@
 /** One answer under review: what was asked, what the model said, and the labels to choose from. */
 
-import { html, useEffect, useState } from "./vendor/htm-preact.module.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.module.js";
 import { input } from "./api.js";
 import { Headline } from "./answer.js";
 import { Probabilities, Shares } from "./bars.js";
@@ -20,28 +20,34 @@ import { labelName, modalityName, t, when } from "./words.js";
  * @param {(comment: string) => void} props.setComment
  * @param {{at: number, of: number, move: (by: number) => void}} props.place
  */
-export const Reviewed = ({ row, model, said, label, comment, setComment, place }) => html`
-  <article class="card reviewed" aria-label=${t("review.place", { at: place.at + 1, of: place.of })}>
-    <div class="reviewed-asked"><${Inputs} inputs=${row.inputs} modalities=${row.modalities} /></div>
-    <div class="reviewed-said">
-      <p class="small muted">${t("review.modelSays")}</p>
-      <${Headline} answer=${{ ...row, text: row.said }} />
-      ${row.label !== null && html`<${Probabilities} probabilities=${row.probabilities} label=${row.label} />`}
-      ${Object.keys(row.contributions).length > 1 &&
-      html`<h3>${t("answer.shares")}</h3><${Shares} contributions=${row.contributions} ofValue=${row.value !== null} />`}
-      ${row.judgement && html`<${UserSays} judgement=${row.judgement} />`}
-      <p class="print"><span>${when(row.at)}</span><span>${modalityName(row.modalities)}</span><span>${t("answer.model", { version: row.model })}</span></p>
-    </div>
-    <div class="reviewed-choose">
-      <${Labels} row=${row} model=${model} said=${said} label=${label} />
-      <label>${t("judge.comment")}
-        <input id="review-comment" maxlength=${model.limits.comment_characters} value=${comment}
-          onInput=${(event) => setComment(event.currentTarget.value)} />
-      </label>
-      <${Places} ...${place} />
-    </div>
-  </article>
-`;
+export function Reviewed({ row, model, said, label, comment, setComment, place }) {
+  const card = useRef(null);
+  useLayoutEffect(() => {
+    if (document.activeElement === document.body) card.current.focus(); // the button before is gone
+  }, []);
+  return html`
+    <article class="card reviewed" ref=${card} tabindex="-1" aria-label=${t("review.place", { at: place.at + 1, of: place.of })}>
+      <div class="reviewed-asked"><${Inputs} inputs=${row.inputs} modalities=${row.modalities} /></div>
+      <div class="reviewed-said">
+        <p class="small muted">${t("review.modelSays")}</p>
+        <${Headline} answer=${{ ...row, text: row.said }} />
+        ${row.label !== null && html`<${Probabilities} probabilities=${row.probabilities} label=${row.label} />`}
+        ${Object.keys(row.contributions).length > 1 &&
+        html`<h3>${t("answer.shares")}</h3><${Shares} contributions=${row.contributions} ofValue=${row.value !== null} />`}
+        ${row.judgement && html`<${UserSays} judgement=${row.judgement} />`}
+        <p class="print"><span>${when(row.at)}</span><span>${modalityName(row.modalities)}</span><span>${t("answer.model", { version: row.model })}</span></p>
+      </div>
+      <div class="reviewed-choose">
+        <${Labels} row=${row} model=${model} said=${said} label=${label} />
+        <label>${t("judge.comment")}
+          <input id="review-comment" maxlength=${model.limits.comment_characters} value=${comment}
+            onInput=${(event) => setComment(event.currentTarget.value)} />
+        </label>
+        <${Places} ...${place} />
+      </div>
+    </article>
+  `;
+}
 
 /** @param {{row: object, model: object, said?: string, label: (label: string) => void}} props */
 function Labels({ row, model, said, label }) {

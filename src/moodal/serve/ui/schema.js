@@ -33,8 +33,8 @@ export function example(document, given) {
   if (several) return example(document, several[0]);
   if (schema.type === "array") return schema.items ? [example(document, schema.items)] : [];
   if (schema.properties) {
-    const kept = Object.entries(schema.properties).filter(([name, of]) => schema.required?.includes(name) || of.default !== null);
-    return Object.fromEntries(kept.map(([name, of]) => [name, example(document, of)]));
+    const names = schema.required ?? Object.keys(schema.properties).slice(0, 1);
+    return Object.fromEntries(names.map((name) => [name, example(document, schema.properties[name])]));
   }
   return { string: "", integer: 0, number: 0, boolean: false, object: {} }[schema.type] ?? null;
 }

@@ -1,6 +1,6 @@
 /** The microphone's panel: record, or talk live; a level meter, the time, and a way to stop. */
 
-import { html, useEffect, useRef, useState } from "./vendor/htm-preact.module.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.module.js";
 import { Icon } from "./icons.js";
 import { listen } from "./listen.js";
 import { meterOf } from "./microphone.js";
@@ -41,6 +41,7 @@ export function Speech({ text, explain, limit, recorded, live, failed }) {
   const ears = {
     heard: (level, seconds) => setHeard({ level, seconds }),
     message(message) {
+      if (message.type === "busy") return; // the next second may do better
       if (message.type !== "final") return live.message(message);
       live.final(message, tape.current ?? turn.current.stop());
       over();
@@ -92,7 +93,7 @@ export function Speech({ text, explain, limit, recorded, live, failed }) {
 /** @param {{live: boolean, heard: {level: number, seconds: number}, stop: () => void}} props */
 function Listening({ live, heard, stop }) {
   const button = useRef(null);
-  useEffect(() => button.current.focus(), []);
+  useLayoutEffect(() => button.current.focus(), []);
   return html`
     <div class="listening">
       <span class="pulse" aria-hidden="true"></span>

@@ -3,7 +3,7 @@
 import { html, useRef, useState } from "./vendor/htm-preact.module.js";
 import { predict } from "./api.js";
 import { Answer } from "./answer.js";
-import { Ask } from "./ask.js";
+import { Ask, canGive } from "./ask.js";
 import { LiveAnswers } from "./live_answers.js";
 import { Empty, Failure, Waiting } from "./notice.js";
 import { prefer, preference } from "./preferences.js";
@@ -50,6 +50,8 @@ export function Try({ model, hidden }) {
       setOutcome({ is: "answer", answer, asked: { text: now.current.text, image: null, audio }, milliseconds: null }),
   };
 
+  if (!["text", "image", "audio"].some((modality) => canGive(model, modality)))
+    return html`<div hidden=${hidden}><${Empty} title=${t("ask.vectors")}>${t("ask.vectorsHint")}<//></div>`;
   return html`
     <div class="try" hidden=${hidden}>
       <div class="try-ask">

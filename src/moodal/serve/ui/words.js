@@ -47,7 +47,7 @@ export const nameOf = (prefix, name) => (known(`${prefix}.${name}`) ? t(`${prefi
 /** What the monitor measures, e.g. "text.length" or "image.projection_3". @param {string} measure */
 export function measureName(measure) {
   const [, stem, place] = measure.split(".").at(-1).match(/^(.*?)_?(\d*)$/);
-  return place ? `${nameOf("measure", stem)} ${place}` : nameOf("measure", stem);
+  return known(`measure.${stem}`) ? t(`measure.${stem}`, { n: place }) : measure;
 }
 
 /** @param {number} share in [0, 1] */
