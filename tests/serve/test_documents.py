@@ -13,7 +13,7 @@ import pytest
 from moodal.serve import keys
 from moodal.serve.errors import CODES
 from tests.serve.conftest import Reply, Running
-from tests.serve.test_answers import GIVEN, encoded
+from tests.serve.test_asking import GIVEN, encoded
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import pytest
 
 from moodal.store.ids import new_id
 from tests.serve.conftest import Reply, Running
-from tests.serve.test_answers import told
+from tests.serve.test_asking import told
 from tests.tiny import LABELS
 
 

@@ -12,7 +12,7 @@ from moodal.errors import CapacityError
 from moodal.serve import traces
 from moodal.serve.traces import Traces
 from tests.serve.conftest import Running
-from tests.serve.test_answers import GIVEN
+from tests.serve.test_asking import GIVEN
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
