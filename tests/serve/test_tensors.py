@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from moodal.serve.documents_v2 import LENGTH as HEADER
 from moodal.serve.errors import RefusalError
 from moodal.serve.tensors import LENGTH, InferRequest, Told, compose, parse
+from tests.serve.conftest import Running
+from tests.serve.v2 import bytes_input, post
 
 INPUT = {"name": "text", "shape": [1], "datatype": "BYTES"}
 
@@ -79,3 +85,74 @@ def test_data_nested_without_end_is_refused() -> None:
     body = b'{"inputs": [{"name": "a", "shape": [1], "datatype": "BYTES", "data": '
     with pytest.raises(RefusalError, match="not JSON"):
         parse(body + b"[" * 100_000, None)
+
+
+# Bad bytes
+
+
+def binary(size: Any, raw: bytes, *, shape: tuple[int, ...] = (1,), length: Any = None) -> Any:
+    """(body, headers) of a request whose text is in bytes."""
+    given = {"name": "text", "shape": shape, "datatype": "BYTES"}
+    head = json.dumps({"inputs": [{**given, "parameters": {"binary_data_size": size}}]}).encode()
+    return head + raw, {HEADER: str(len(head) if length is None else length)}
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "says"),
+    [
+        (b"{", {}, "not JSON"),
+        (b"[]", {}, "holds"),
+        (b"{}", {}, "inputs"),
+        (b'{"inputs": []}', {}, "inputs"),
+        (b'{"inputs": [{"name": "text", "shape": [1.5], "datatype": "BYTES"}]}', {}, "shape"),
+        (b'{"inputs": [{"name": "text", "shape": [-1], "datatype": "BYTES"}]}', {}, "shape"),
+        (b"\xff", {}, "not JSON"),
+        (b"{}", {HEADER: "9"}, "the body has 2 bytes"),
+        (b"{}", {HEADER: "-1"}, "not a number"),
+        (b"{}", {HEADER: "x"}, "not a number"),
+        (*binary(5, b"\x00" * 5), "ends within the length"),
+        (*binary(8, b"\x09\x00\x00\x00abcd"), "has 9 bytes, 4 are left"),
+        (*binary(8, b"\xff\xff\xff\xffabcd"), "bytes, 4 are left"),
+        (*binary(9, b"\x01\x00\x00\x00a"), "binary_data_size is 9"),
+        (*binary(-1, b""), "binary_data_size is -1"),
+        (*binary("x", b""), "binary_data_size"),
+        (*binary(4, b"\x01\x00\x00\x00a"), "has 1 bytes, 0 are left"),
+        (*binary(5, b"\x01\x00\x00\x00a tail"), "5 bytes follow"),
+        (*binary(10, b"\x01\x00\x00\x00a" * 2), "has 2 elements, its shape"),
+        (*binary(0, b"", shape=(0,)), "B at least 1"),
+        (b"x", {"content-encoding": "br"}, "content encoding"),
+        (b"not packed", {"content-encoding": "gzip"}, "no gzip"),
+        (gzip.compress(b"{}")[:-9], {"content-encoding": "gzip"}, "in the middle"),
+        (gzip.compress(bytes(30_000_000)), {"content-encoding": "gzip"}, "unpacks to more"),
+    ],
+)
+def test_bad_bytes_are_a_sentence(
+    server: Running, body: bytes, headers: dict[str, str], says: str
+) -> None:
+    name = server.service.model.info.name
+    reply = server.request("POST", f"/v2/models/{name}/infer", body, headers)
+    assert reply.status in (400, 413, 415)
+    assert list(reply.json()) == ["error"]
+    assert says in reply.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (bytes_input("text", [1], [1]), "every element of BYTES is a string"),
+        (bytes_input("text", [1], [None]), "every element of BYTES is a string"),
+        (bytes_input("text", [2], ["a"]), "has 1 elements"),
+        (bytes_input("text", [2**31 - 1] * 8, ["a"]), "has 1 elements"),
+        (bytes_input("text", [1] * 9, ["a"]), "at most 8"),
+        (bytes_input("image", [1], ["no base64!"]), "is not base64"),
+        (bytes_input("audio", [1], [base64.b64encode(b"no sound").decode()]), "audio"),
+        ({"name": "text", "shape": [1, 1], "datatype": "FP32", "data": [1.0]}, "reads BYTES"),
+        ({"name": "text", "shape": [1], "datatype": "FP32", "data": [10**400]}, "no float"),
+        ({"name": "text", "shape": [1], "datatype": "X" * 999, "data": ["a"]}, "datatype X"),
+    ],
+)
+def test_bad_json_tensors_are_a_sentence(server: Running, given: dict[str, Any], says: str) -> None:
+    reply = post(server, server.service.model.info.name, {"inputs": [given]})
+    assert reply.status == 400
+    assert says in reply.json()["error"]
+    assert len(reply.body) < 1000
