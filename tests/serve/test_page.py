@@ -17,7 +17,7 @@ OWN = sorted(path for path in UI.iterdir() if path.suffix in (".js", ".html", ".
 SCRIPTS = [path for path in OWN if path.suffix == ".js"]
 
 _ROW = re.compile(r"^\| `([^`]+)` \| (\S+) \|.*\| `([0-9a-f]{64})` \|$", re.MULTILINE)
-_STRING = re.compile(r'^  "([^"]+)": ("(?:[^"\\]|\\.)*"),$', re.MULTILINE)
+_STRING = re.compile(r'^  "?([\w.]+)"?:\s+("(?:[^"\\]|\\.)*"),$', re.MULTILINE)
 _ASKED = re.compile(r'\bt\(\s*"([^"]+)"')
 _FAMILY = re.compile(r'(?:\bt\(`|nameOf\("|known\(`)([a-z]+)\b')
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.serve.conftest import Running
-from tests.serve.ui.browser import faint, overflowing
+from tests.serve.ui.browser import drop, faint, overflowing
 from tests.serve.ui.conftest import Visit
+from tests.tiny import picture, png, tone, wav
+
+RNG = np.random.default_rng(0)
+PICTURE, SOUND = png(picture("good", RNG)), wav(tone("good", RNG))
 
 Start = Callable[..., Running]
 VIEWS = ("try", "review", "monitor")
@@ -32,6 +37,9 @@ def show(page: Page, view: str) -> None:
     whole = {"try": "form.ask", "review": ".reviewed", "monitor": ".drift"}
     expect(page.locator(whole[view])).to_be_visible()
     if view == "try":
+        if page.locator(".attached").count() == 0:
+            drop(page, "一张名字很长很长很长的图片.png", "image/png", PICTURE)
+            drop(page, "一段名字很长很长很长的录音.wav", "audio/wav", SOUND)
         page.locator("textarea").first.fill("this film was great")
         page.keyboard.press("Enter")
         expect(page.locator(".answer .print")).to_be_visible()

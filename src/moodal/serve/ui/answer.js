@@ -21,10 +21,12 @@ export const Answer = ({ answer, asked, model, milliseconds }) => html`
   <article class="card answer" aria-labelledby="answer-title">
     <${Headline} answer=${answer} />
     <${Abstention} answer=${answer} model=${model} />
-    ${answer.label !== null &&
-    html`<section aria-label=${t("answer.probabilities")}>
+    ${
+      answer.label !== null &&
+      html`<section aria-label=${t("answer.probabilities")}>
       <${Probabilities} probabilities=${answer.probabilities} label=${answer.label} />
-    </section>`}
+    </section>`
+    }
     <${Reasons} answer=${answer} asked=${asked} />
     ${answer.prediction_id && html`<${Judge} key=${answer.prediction_id} answer=${answer} model=${model} />`}
     <${SmallPrint} answer=${answer} milliseconds=${milliseconds} />
@@ -34,9 +36,11 @@ export const Answer = ({ answer, asked, model, milliseconds }) => html`
 /** @param {{answer: object}} props */
 export function Headline({ answer }) {
   const { label, value, text, confidence } = answer;
-  if (text !== null)
-    return html`<h2 id="answer-title" class="said" dir="auto">${text || t("answer.nothing")}</h2>`;
-  if (label === null) return html`<h2 id="answer-title" class="label">${number(value, 3)}</h2>`;
+  if (value !== null) return html`<h2 id="answer-title" class="label">${number(value, 3)}</h2>`;
+  if (label === null) {
+    const said = text === null ? t("review.saidNotKept") : text || t("answer.nothing");
+    return html`<h2 id="answer-title" class="said">${said}</h2>`;
+  }
   return html`
     <h2 id="answer-title" class="label">
       ${labelName(label)} <span class="sure">${t("answer.sure", { sure: percent(confidence) })}</span>
@@ -48,7 +52,11 @@ export function Headline({ answer }) {
 function Abstention({ answer, model }) {
   if (!answer.abstain) return null;
   const values = { sure: percent(answer.confidence), threshold: percent(model.threshold) };
-  return html`<div class="notice caution"><p><strong>${t("abstain.title")}</strong> ${t(`abstain.${answer.reason}`, values)}</p></div>`;
+  return html`
+    <div class="notice caution">
+      <p><strong>${t("abstain.title")}</strong> ${t(`abstain.${answer.reason}`, values)}</p>
+    </div>
+  `;
 }
 
 /** @param {{answer: object, asked: Asked}} props */
@@ -56,29 +64,39 @@ function Reasons({ answer, asked }) {
   const ofValue = answer.value !== null;
   const heard = answer.tokens.length > 0;
   return html`
-    ${answer.modalities.length > 0 &&
-    html`<section>
+    ${
+      answer.modalities.length > 0 &&
+      html`<section>
       <h3>${t("answer.shares")}</h3>
       <${Shares} contributions=${answer.contributions} ofValue=${ofValue} />
       <p class="small muted">${t(ofValue ? "answer.sharesOfValue" : "answer.sharesOfProbability")}</p>
-    </section>`}
-    ${answer.words.length > 0 &&
-    html`<section>
+    </section>`
+    }
+    ${
+      answer.words.length > 0 &&
+      html`<section>
       <h3>${t("answer.words")}</h3>
       <${Words} text=${asked.text} words=${answer.words} ofValue=${ofValue} />
-    </section>`}
-    ${asked.image &&
-    html`<section>
+    </section>`
+    }
+    ${
+      asked.image &&
+      html`<section>
       <h3>${t(answer.regions.length ? "answer.regions" : "modality.image")}</h3>
       <${Picture} blob=${asked.image} regions=${answer.regions} alt=${t("answer.yourPicture")} />
-    </section>`}
-    ${(asked.audio || heard) &&
-    html`<section>
+    </section>`
+    }
+    ${
+      (asked.audio || heard) &&
+      html`<section>
       <h3>${t(heard ? "answer.wordByWord" : "modality.audio")}</h3>
-      ${asked.audio
-        ? html`<${Player} blob=${asked.audio} tokens=${answer.tokens} />`
-        : html`<${Transcript} tokens=${answer.tokens} at=${-1} />`}
-    </section>`}
+      ${
+        asked.audio
+          ? html`<${Player} blob=${asked.audio} tokens=${answer.tokens} />`
+          : html`<${Transcript} tokens=${answer.tokens} at=${-1} />`
+      }
+    </section>`
+    }
   `;
 }
 

@@ -7,7 +7,10 @@ export class ServiceError extends Error {
   /** @param {string} message @param {{code: string, status?: number, field?: string, wait?: number}} about */
   constructor(message, { code, status = 0, field = "", wait = 0 }) {
     super(message);
-    Object.assign(this, { code, status, field, wait });
+    this.code = code;
+    this.status = status;
+    this.field = field;
+    this.wait = wait;
   }
 }
 
@@ -83,7 +86,10 @@ async function refusal(response) {
     const { code, message, field } = (await response.json()).error;
     return new ServiceError(message, { ...about, code, field });
   } catch {
-    return new ServiceError(`${response.status} ${response.statusText}`, { ...about, code: "unknown" });
+    return new ServiceError(`${response.status} ${response.statusText}`, {
+      ...about,
+      code: "unknown",
+    });
   }
 }
 
@@ -93,7 +99,8 @@ const read = async (path, options) => (await ask(path, options)).json();
 export const model = () => read("/v1/model");
 
 /** @param {FormData} form @param {AbortSignal} signal */
-export const predict = (form, signal) => read("/v1/predict", { method: "POST", body: form, signal });
+export const predict = (form, signal) =>
+  read("/v1/predict", { method: "POST", body: form, signal });
 
 /** @param {{prediction_id: string, label?: string, correct?: true, comment?: string, reviewed?: true}} judgement */
 export const judge = (judgement) => read("/v1/feedback", { json: judgement });

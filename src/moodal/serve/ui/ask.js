@@ -5,11 +5,13 @@ import { kindOf, useUrl } from "./attachment.js";
 import { Camera } from "./camera.js";
 import { Icon } from "./icons.js";
 import { Speech } from "./speech.js";
-import { t } from "./words.js";
+import { number, t } from "./words.js";
 
 /** @typedef {import("./attachment.js").Attachment} Attachment */
 /** @typedef {{text: string, image: Attachment | null, audio: Attachment | null, explain: boolean}} Question */
 
+/** From this share of the characters that are read their number is shown. */
+const NEARLY = 0.8;
 const EXAMPLES = ["example.1", "example.2", "example.3"];
 
 /**
@@ -35,6 +37,7 @@ export function Ask({ question, change, send, model, live, failed }) {
   const [refused, setRefused] = useState("");
   const words = useRef(null);
   const reads = (modality) => canGive(model, modality);
+  const most = model.limits.characters;
   const says = question.text.trim() || question.image || question.audio;
 
   useEffect(() => words.current?.focus({ preventScroll: true }), []);
@@ -44,7 +47,8 @@ export function Ask({ question, change, send, model, live, failed }) {
     for (const file of files) {
       const kind = kindOf(file);
       if (kind === null || !reads(kind)) setRefused(t("ask.refused", { name: file.name }));
-      else change({ [kind]: kind === "text" ? await file.text() : { blob: file, name: file.name } });
+      else
+        change({ [kind]: kind === "text" ? await file.text() : { blob: file, name: file.name } });
     }
   }
 
@@ -75,11 +79,19 @@ export function Ask({ question, change, send, model, live, failed }) {
 
   return html`
     <form class=${over ? "card ask over" : "card ask"} aria-label=${t("ask.title")} onSubmit=${submit} ...${taking}>
-      ${reads("text") &&
-      html`<label class="ask-words"><span class="unseen">${t("ask.text")}</span>
-        <textarea ref=${words} rows="4" placeholder=${t("ask.placeholder")} maxlength=${model.limits.characters}
-          value=${question.text} onInput=${(event) => change({ text: event.currentTarget.value })} onKeyDown=${enter}></textarea>
-      </label>`}
+      ${
+        reads("text") &&
+        html`<label class="ask-words"><span class="unseen">${t("ask.text")}</span>
+        <textarea ref=${words} rows="4" placeholder=${t("ask.placeholder")}
+          value=${question.text} onKeyDown=${enter}
+          onInput=${(event) => change({ text: event.currentTarget.value })}></textarea>
+      </label>`
+      }
+      ${
+        question.text.length > NEARLY * most &&
+        html`<p class=${question.text.length > most ? "small caution-text" : "small muted"}>
+        ${t("ask.long", { n: number(question.text.length), most: number(most) })}</p>`
+      }
       <${Attached} question=${question} remove=${(modality) => {
         change({ [modality]: null });
         words.current?.focus();
@@ -87,11 +99,18 @@ export function Ask({ question, change, send, model, live, failed }) {
       ${refused && html`<p class="small caution-text" role="alert">${refused}</p>`}
       <div class="tools">
         ${(reads("image") || reads("audio")) && html`<${Files} reads=${reads} take=${take} />`}
-        ${reads("image") &&
-        html`<button type="button" class="tool" onClick=${() => setCamera(true)}><${Icon} name="camera" />${t("ask.camera")}</button>`}
-        ${reads("audio") &&
-        html`<${Speech} text=${question.text} explain=${question.explain} limit=${model.limits.seconds} live=${live} failed=${failed}
-          recorded=${(blob) => change({ audio: { blob, name: t("ask.ownRecording") } })} />`}
+        ${
+          reads("image") &&
+          html`<button type="button" class="tool" onClick=${() => setCamera(true)}>
+            <${Icon} name="camera" />${t("ask.camera")}
+          </button>`
+        }
+        ${
+          reads("audio") &&
+          html`<${Speech} text=${question.text} explain=${question.explain} live=${live} failed=${failed}
+            limit=${model.limits.seconds}
+          recorded=${(blob) => change({ audio: { blob, name: t("ask.ownRecording") } })} />`
+        }
       </div>
       <div class="ask-last">
         <label class="small"><input type="checkbox" checked=${question.explain}
@@ -99,11 +118,13 @@ export function Ask({ question, change, send, model, live, failed }) {
         <button type="submit" class="send" disabled=${!says}>${t("ask.send")}<${Icon} name="send" /></button>
       </div>
       ${reads("text") && !says && html`<${Examples} choose=${(text) => change({ text })} />`}
-      ${camera &&
-      html`<${Camera} close=${() => setCamera(false)} taken=${(blob) => {
-        setCamera(false);
-        change({ image: { blob, name: t("ask.ownPicture") } });
-      }} />`}
+      ${
+        camera &&
+        html`<${Camera} close=${() => setCamera(false)} taken=${(blob) => {
+          setCamera(false);
+          change({ image: { blob, name: t("ask.ownPicture") } });
+        }} />`
+      }
     </form>
   `;
 }
@@ -111,7 +132,10 @@ export function Ask({ question, change, send, model, live, failed }) {
 /** @param {{reads: (modality: string) => boolean, take: (files: FileList) => void}} props */
 const Files = ({ reads, take }) => html`
   <label class="tool file"><${Icon} name="attach" />${t("ask.files")}
-    <input type="file" multiple accept=${[reads("image") && "image/*", reads("audio") && "audio/*"].filter(Boolean).join(",")}
+    <input type="file" multiple accept=${["image", "audio"]
+      .filter(reads)
+      .map((kind) => `${kind}/*`)
+      .join()}
       onChange=${(event) => {
         take(event.currentTarget.files);
         event.currentTarget.value = ""; // so that the same file may be chosen again
@@ -131,11 +155,18 @@ function Attached({ question: { image, audio }, remove }) {
   `;
   return html`
     <ul class="attached">
-      ${image &&
-      html`<li>${picture && html`<img src=${picture} alt="" />`}<span class="attached-name">${image.name}</span>${cross("image", image.name)}</li>`}
-      ${audio &&
-      html`<li>${recording && html`<audio src=${recording} controls aria-label=${audio.name}></audio>`}
-        <span class="attached-name">${audio.name}</span>${cross("audio", audio.name)}</li>`}
+      ${
+        image &&
+        html`<li>
+        ${picture && html`<img src=${picture} alt="" />`}
+        <span class="attached-name">${image.name}</span>${cross("image", image.name)}
+      </li>`
+      }
+      ${
+        audio &&
+        html`<li>${recording && html`<audio src=${recording} controls aria-label=${audio.name}></audio>`}
+        <span class="attached-name">${audio.name}</span>${cross("audio", audio.name)}</li>`
+      }
     </ul>
   `;
 }
@@ -144,6 +175,9 @@ function Attached({ question: { image, audio }, remove }) {
 const Examples = ({ choose }) => html`
   <div class="examples">
     <p class="small muted">${t("ask.examples")}</p>
-    ${EXAMPLES.map((key) => html`<button type="button" class="example" onClick=${() => choose(t(key))}>${t(key)}</button>`)}
+    ${EXAMPLES.map(
+      (key) => html`
+      <button type="button" class="example" onClick=${() => choose(t(key))}>${t(key)}</button>`,
+    )}
   </div>
 `;

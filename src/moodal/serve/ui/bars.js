@@ -20,9 +20,11 @@ export function Probabilities({ probabilities, label }) {
   `;
   return html`
     <ul class="bars">${rows.slice(0, SHOWN).map(bar)}</ul>
-    ${rows.length > SHOWN &&
-    html`<details class="more"><summary>${t("answer.more", { n: rows.length - SHOWN })}</summary>
-      <ul class="bars">${rows.slice(SHOWN).map(bar)}</ul></details>`}
+    ${
+      rows.length > SHOWN &&
+      html`<details class="more"><summary>${t("answer.more", { n: rows.length - SHOWN })}</summary>
+      <ul class="bars">${rows.slice(SHOWN).map(bar)}</ul></details>`
+    }
   `;
 }
 
@@ -30,7 +32,8 @@ export function Probabilities({ probabilities, label }) {
  * A contribution as people read it: of a probability in percentage points, of a value as it is.
  * @param {number} share @param {boolean} ofValue
  */
-export const worth = (share, ofValue) => (ofValue ? signed(share, 3) : t("points", { n: signed(100 * share) }));
+export const worth = (share, ofValue) =>
+  ofValue ? signed(share, 3) : t("points", { n: signed(100 * share) });
 
 /** @param {{contributions: Record<string, number>, ofValue: boolean}} props */
 export function Shares({ contributions, ofValue }) {

@@ -47,7 +47,11 @@ export function Camera({ taken, close }) {
     <${Dialog} title=${t("camera.title")} close=${close} actions=${shutter}>
       ${error && html`<${Failure} error=${error} />`}
       ${!error && !stream && html`<${Waiting}>${t("camera.opening")}<//>`}
-      ${stream && html`<video ref=${view} class="viewfinder" autoplay playsinline muted aria-label=${t("camera.title")}></video>`}
+      ${
+        stream &&
+        html`<video ref=${view} class="viewfinder" autoplay playsinline muted
+        aria-label=${t("camera.title")}></video>`
+      }
     <//>
   `;
 }

@@ -27,7 +27,9 @@ function Documents() {
   }
   useEffect(() => {
     doors.askForKey = (refused) =>
-      new Promise((resolve, reject) => setDoor({ refused, resolve, reject })).finally(() => setDoor(null));
+      new Promise((resolve, reject) => setDoor({ refused, resolve, reject })).finally(() =>
+        setDoor(null),
+      );
     load();
   }, []);
 
@@ -49,17 +51,21 @@ function Documents() {
 const Operations = ({ document }) =>
   Object.entries(document.paths).flatMap(([path, item]) =>
     METHODS.filter((method) => item[method]).map(
-      (method) => html`<${Operation} key=${method + path} document=${document} method=${method} path=${path} operation=${item[method]} />`,
+      (method) =>
+        html`<${Operation} key=${method + path} document=${document} method=${method} path=${path}
+          operation=${item[method]} />`,
     ),
   );
 
 /** @param {{schemas: Record<string, object>}} props */
 const Shapes = ({ schemas }) => html`
   <h2>${t("docs.schemas")}</h2>
-  ${Object.entries(schemas).map(([name, schema]) => html`
+  ${Object.entries(schemas).map(
+    ([name, schema]) => html`
     <details class="card operation"><summary><code>${name}</code></summary>
       ${schema.description && html`<p>${schema.description}</p>`}<${Fields} schema=${schema} />
-    </details>`)}
+    </details>`,
+  )}
 `;
 
 render(html`<${Documents} />`, window.document.body);

@@ -2,7 +2,10 @@
 (() => {
   let kept = {};
   try {
-    kept = { theme: localStorage.getItem("moodal.theme"), language: localStorage.getItem("moodal.language") };
+    kept = {
+      theme: localStorage.getItem("moodal.theme"),
+      language: localStorage.getItem("moodal.language"),
+    };
   } catch {
     // Storage may be forbidden; the browser's own preferences do.
   }

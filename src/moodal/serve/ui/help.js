@@ -12,7 +12,8 @@ export function Help({ close, labels }) {
     prefer("keys", on ? "off" : "");
     setOn(!on);
   };
-  const row = (keys, what) => html`<tr><th scope="row">${keys.map((key) => html`<kbd>${key}</kbd> `)}</th><td>${what}</td></tr>`;
+  const row = (keys, what) =>
+    html`<tr><th scope="row">${keys.map((key) => html`<kbd>${key}</kbd> `)}</th><td>${what}</td></tr>`;
   return html`
     <${Dialog} title=${t("help.title")} close=${close}>
       <table class="keys">

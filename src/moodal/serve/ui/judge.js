@@ -54,10 +54,12 @@ export function Judge({ answer, model }) {
 /** @param {{label?: string, change: () => void}} props */
 function Thanks({ label, change }) {
   const button = useRef(null);
+  const said =
+    label === undefined ? t("judge.thanksRight") : t("judge.thanks", { label: labelName(label) });
   useLayoutEffect(() => button.current.focus(), []); // the button that was pressed is gone
   return html`
     <div class="judge thanks" role="status">
-      <p><${Icon} name="check" />${label === undefined ? t("judge.thanksRight") : t("judge.thanks", { label: labelName(label) })}</p>
+      <p><${Icon} name="check" />${said}</p>
       <button type="button" class="quiet" ref=${button} onClick=${change}>${t("judge.change")}</button>
     </div>
   `;
@@ -75,7 +77,10 @@ function Better({ answer, model, busy, choose }) {
     <p class="small muted" id="judge-better">${t("judge.better")}</p>
     <div class="choices" role="group" aria-labelledby="judge-better">
       ${others.map(
-        (label) => html`<button type="button" class="choice" disabled=${busy} onClick=${() => choose(label)}>${labelName(label)}</button>`,
+        (label) =>
+          html`<button type="button" class="choice" disabled=${busy} onClick=${() => choose(label)}>
+            ${labelName(label)}
+          </button>`,
       )}
     </div>
   `;
@@ -83,7 +88,9 @@ function Better({ answer, model, busy, choose }) {
 
 /** @param {{answer: object, model: object, busy: boolean, choose: (label: string) => void}} props */
 export function Written({ answer, model, busy, choose }) {
-  const [value, setValue] = useState(answer.text ?? answer.label ?? (answer.value === null ? "" : String(answer.value)));
+  const [value, setValue] = useState(
+    answer.text ?? answer.label ?? (answer.value === null ? "" : String(answer.value)),
+  );
   const change = (event) => setValue(event.currentTarget.value);
   const submit = (event) => {
     event.preventDefault();

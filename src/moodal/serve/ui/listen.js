@@ -7,7 +7,7 @@ import { wav } from "./wav.js";
 /**
  * @typedef {object} Ears what happens in a turn
  * @property {(level: number, seconds: number) => void} heard about ten times a second
- * @property {(message: object) => void} message live only: an answer, a silence, the final answer
+ * @property {(message: import("./live.js").Message) => void} message live only: an answer, a silence, the final answer
  * @property {(error: Error) => void} failed live only: the stream has ended without an answer
  */
 
@@ -26,7 +26,7 @@ import { wav } from "./wav.js";
  * @returns {Promise<Turn>}
  */
 export async function listen({ live, text, explain, limit }, ears) {
-  /** @type {Int16Array[]} */ const chunks = [];
+  /** @type {Int16Array<ArrayBuffer>[]} */ const chunks = [];
   let samples = 0;
   /** @type {import("./live.js").Live | null} */ let wire = null;
 

@@ -3,20 +3,31 @@
 import { ServiceError, key } from "./api.js";
 import { t } from "./words.js";
 
+/** @typedef {{type: "answer" | "silence" | "final", at: number, [field: string]: any}} Message at: seconds */
+
 /**
- * @typedef {{send: (chunk: Int16Array) => void, say: (text: string) => void, end: () => void, leave: () => void}} Live
- *   end: no more sound comes, the final answer is wanted. leave: nothing is wanted any more.
+ * @typedef {object} Live
+ * @property {(chunk: Int16Array<ArrayBuffer>) => void} send
+ * @property {(text: string) => void} say
+ * @property {() => void} end no more sound comes, the final answer is wanted
+ * @property {() => void} leave nothing is wanted any more
  */
 
 /**
  * @param {{sampleRate: number, text: string, explain: boolean}} about
- * @param {{message: (message: {type: "answer" | "silence" | "final", at: number}) => void, failed: (error: ServiceError) => void}} on
+ * @param {{message: (message: Message) => void, failed: (error: ServiceError) => void}} on
  * @returns {Promise<Live>}
  */
 export async function openLive(about, on) {
   const socket = await opened();
-  const start = { type: "start", format: "pcm16", sample_rate: about.sampleRate, explain: about.explain };
-  const post = (message) => socket.readyState === WebSocket.OPEN && socket.send(JSON.stringify(message));
+  const start = {
+    type: "start",
+    format: "pcm16",
+    sample_rate: about.sampleRate,
+    explain: about.explain,
+  };
+  const post = (message) =>
+    socket.readyState === WebSocket.OPEN && socket.send(JSON.stringify(message));
   let over = false;
   const fail = (error) => {
     if (!over) on.failed(error);

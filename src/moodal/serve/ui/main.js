@@ -28,7 +28,9 @@ function Page() {
   useEffect(() => {
     service.doors.reached = (reached) => setAway(!reached);
     service.doors.askForKey = (refused) =>
-      new Promise((resolve, reject) => setDoor({ refused, resolve, reject })).finally(() => setDoor(null));
+      new Promise((resolve, reject) => setDoor({ refused, resolve, reject })).finally(() =>
+        setDoor(null),
+      );
     load();
     const moved = () => setView(viewNow());
     addEventListener("hashchange", moved);

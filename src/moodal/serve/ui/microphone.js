@@ -1,7 +1,7 @@
 /** The microphone as a stream of 16-bit PCM, at the rate that the device has. */
 
 /**
- * @param {(chunk: Int16Array, level: number) => void} heard about ten times a second; level: root
+ * @param {(chunk: Int16Array<ArrayBuffer>, level: number) => void} heard about ten times a second; level: root
  *   mean square, in [0, 1]
  * @returns {Promise<{sampleRate: number, stop: () => void}>}
  */
@@ -26,4 +26,5 @@ export async function openMicrophone(heard) {
 }
 
 /** Loudness as a meter shows it: 60 dB of range, in [0, 1]. @param {number} level */
-export const meterOf = (level) => Math.max(0, Math.min(1, 1 + (20 * Math.log10(level + 1e-9)) / 60));
+export const meterOf = (level) =>
+  Math.max(0, Math.min(1, 1 + (20 * Math.log10(level + 1e-9)) / 60));

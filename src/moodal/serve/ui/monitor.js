@@ -1,6 +1,6 @@
 /** Monitor: what is asked, how fast and how well it is answered, and whether that changes. */
 
-import { html, useEffect, useState } from "./vendor/htm-preact.module.js";
+import { html, useEffect, useRef, useState } from "./vendor/htm-preact.module.js";
 import { monitor } from "./api.js";
 import { Accuracy } from "./accuracy.js";
 import { Alerts, Events } from "./happenings.js";
@@ -17,18 +17,21 @@ export function Monitor() {
   const [since, setSince] = useState("24h");
   const [look, setLook] = useState(null);
   const [error, setError] = useState(null);
+  const shut = useRef(false); // who would not give a key is not asked again and again
 
   async function load() {
     try {
       setLook(await monitor(since));
+      shut.current = false;
       setError(null);
     } catch (failure) {
+      shut.current = failure.code === "key";
       setError(failure);
     }
   }
   useEffect(() => {
     load();
-    const timer = setInterval(() => !document.hidden && load(), REFRESH_MS);
+    const timer = setInterval(() => document.hidden || shut.current || load(), REFRESH_MS);
     return () => clearInterval(timer);
   }, [since]);
 
@@ -52,14 +55,16 @@ export function Monitor() {
 /** @param {{look: object}} props */
 const Look = ({ look }) => html`
   <${Alerts} alerts=${look.alerts} />
-  ${look.requests === 0
-    ? html`<${Empty} title=${t("monitor.none")}>${t("monitor.noneHint")}<//>`
-    : html`<${Tiles} look=${look} />
+  ${
+    look.requests === 0
+      ? html`<${Empty} title=${t("monitor.none")}>${t("monitor.noneHint")}<//>`
+      : html`<${Tiles} look=${look} />
         <div class="plots">
           ${plotsOf(look).map((plot) => html`<${Plot} key=${plot.title} ...${plot} />`)}
           <${Accuracy} accuracy=${look.accuracy} />
         </div>
-        <${Drift} look=${look} />`}
+        <${Drift} look=${look} />`
+  }
   <${Events} look=${look} />
 `;
 
@@ -72,13 +77,24 @@ function Tiles({ look: { requests, buckets, accuracy } }) {
     [t("tile.requests"), number(requests), t("tile.requestsHint")],
     [t("tile.slowest"), t("ms", { n: number(slowest, 1) }), t("tile.slowestHint")],
     [t("tile.abstained"), percent(abstained / requests), t("tile.abstainedHint")],
-    [t("tile.estimated"), share(accuracy.estimated), range(accuracy.estimated_interval) ?? t("tile.estimatedHint")],
-    [t("tile.feedback"), share(accuracy.feedback), range(accuracy.feedback_interval) ?? t("tile.feedbackHint")],
+    [
+      t("tile.estimated"),
+      share(accuracy.estimated),
+      range(accuracy.estimated_interval) ?? t("tile.estimatedHint"),
+    ],
+    [
+      t("tile.feedback"),
+      share(accuracy.feedback),
+      range(accuracy.feedback_interval) ?? t("tile.feedbackHint"),
+    ],
     [t("tile.judged"), number(accuracy.n_feedback), t("tile.judgedHint")],
   ];
   return html`
     <dl class="tiles">
-      ${tiles.map(([name, value, hint]) => html`<div class="tile"><dt>${name}</dt><dd>${value}</dd><dd class="small muted">${hint}</dd></div>`)}
+      ${tiles.map(
+        ([name, value, hint]) => html`
+        <div class="tile"><dt>${name}</dt><dd>${value}</dd><dd class="small muted">${hint}</dd></div>`,
+      )}
     </dl>
   `;
 }

@@ -5,11 +5,21 @@ import { t } from "./words.js";
 
 /** Sentences for what a user can do something about; the service's own words stand beneath. */
 const KNOWN = {
-  400: "error.invalid", 401: "error.key", 403: "error.forbidden", 404: "error.gone", 413: "error.large",
-  415: "error.type", 422: "error.invalid", 429: "error.rate", 500: "error.broken", 503: "error.busy",
+  400: "error.invalid",
+  401: "error.key",
+  403: "error.forbidden",
+  404: "error.gone",
+  413: "error.large",
+  415: "error.type",
+  422: "error.invalid",
+  429: "error.rate",
+  500: "error.broken",
+  503: "error.busy",
 };
 
-/** @param {Error & {code?: string, status?: number, wait?: number, field?: string}} error */
+/** @typedef {Error & {status?: number, wait?: number, field?: string}} Failed of the service or of a device */
+
+/** @param {Failed} error */
 function sentence(error) {
   if (error.name === "NotAllowedError") return t("error.notAllowed");
   if (error.name === "NotFoundError") return t("error.noDevice");
@@ -17,13 +27,19 @@ function sentence(error) {
   return key ? t(key, { seconds: error.wait || 1 }) : error.message;
 }
 
-/** @param {{error: Error, again?: () => void}} props again: asks the same once more */
+/** @param {{error: Failed, again?: () => void}} props again: asks the same once more */
 export function Failure({ error, again }) {
   const plain = sentence(error);
   return html`
     <div class="notice failure" role="alert">
       <p><strong>${plain}</strong></p>
-      ${plain !== error.message && error.status && html`<p class="small" lang="en">${error.field && html`<code>${error.field}</code> `}${error.message}</p>`}
+      ${
+        plain !== error.message &&
+        error.status &&
+        html`<p class="small" lang="en">
+        ${error.field && html`<code>${error.field}</code> `}${error.message}
+      </p>`
+      }
       ${again && html`<button type="button" class="quiet" onClick=${again}>${t("again")}</button>`}
     </div>
   `;

@@ -22,11 +22,15 @@ export function Picture({ blob, regions = [], alt }) {
         <img src=${url} alt=${alt} />
         ${shown && html`<${Heat} regions=${regions} />`}
       </div>
-      ${regions.length > 0 &&
-      html`<figcaption>
+      ${
+        regions.length > 0 &&
+        html`<figcaption>
         <${Legend} />
-        <label class="small"><input type="checkbox" checked=${heat} onChange=${() => setHeat(!heat)} />${t("answer.heat")}</label>
-      </figcaption>`}
+        <label class="small">
+          <input type="checkbox" checked=${heat} onChange=${() => setHeat(!heat)} />${t("answer.heat")}
+        </label>
+      </figcaption>`
+      }
     </figure>
   `;
 }

@@ -17,9 +17,11 @@ export function Player({ blob, tokens = [] }) {
   };
   return html`
     <div class="player">
-      ${url &&
-      html`<audio ref=${player} src=${url} controls aria-label=${t("recording")}
-        onTimeUpdate=${() => setAt(player.current.currentTime)}></audio>`}
+      ${
+        url &&
+        html`<audio ref=${player} src=${url} controls aria-label=${t("recording")}
+        onTimeUpdate=${() => setAt(player.current.currentTime)}></audio>`
+      }
       ${tokens.length > 0 && html`<${Transcript} tokens=${tokens} at=${at} jump=${jump} />`}
     </div>
   `;
@@ -38,7 +40,8 @@ export const Transcript = ({ tokens, at, jump }) => html`
       const sure = { "--sure": confidence.toFixed(2) };
       const gap = APART.test(text) ? " " : "";
       const about = t("answer.sure", { sure: percent(confidence, 0) });
-      if (start === null || !jump) return html`<span class="token" style=${sure} title=${about}>${text}</span>${gap}`;
+      if (start === null || !jump)
+        return html`<span class="token" style=${sure} title=${about}>${text}</span>${gap}`;
       const now = at >= start && at < (end ?? start);
       return html`<button type="button" class=${now ? "token now" : "token"} style=${sure}
         title=${`${clock(start)} · ${about}`} onClick=${() => jump(start)}>${text}</button>${gap}`;

@@ -12,7 +12,11 @@ import { language } from "./words.js";
  * @property {boolean} [dashed]
  */
 
+/** Loaded by index.html before any module. */
+const uPlot = globalThis["uPlot"];
+
 const HEIGHT = 190;
+const HEADROOM = 1.08;
 const DAY = 86400;
 
 /**
@@ -29,12 +33,15 @@ export function Plot({ title, says, at, lines, show, top, marks = [] }) {
   const place = useRef(null);
   const themed = useTheme();
   useEffect(() => {
-    const options = { ...plain(place.current.clientWidth, at), series: [clockOf(), ...lines.map((line) => series(line, show))] };
-    options.scales.y.range = (_, __, most) => [0, top ?? Math.max(most * 1.08, 1e-6)];
-    options.axes[1].values = (_, ticks) => ticks.map(show);
-    options.hooks = { draw: [(plot) => drawMarks(plot, marks)] };
-    const plot = new uPlot(options, [at, ...lines.map((line) => line.values)], place.current);
-    const size = new ResizeObserver(([{ contentRect }]) => plot.setSize({ width: contentRect.width, height: HEIGHT }));
+    const options = optionsOf({ at, lines, show, top, marks });
+    const plot = new uPlot(
+      { ...options, width: place.current.clientWidth },
+      [at, ...lines.map((line) => line.values)],
+      place.current,
+    );
+    const size = new ResizeObserver(([{ contentRect }]) =>
+      plot.setSize({ width: contentRect.width, height: HEIGHT }),
+    );
     size.observe(place.current);
     return () => {
       size.disconnect();
@@ -58,23 +65,42 @@ function colour(name) {
   return color;
 }
 
-function plain(width, at) {
-  const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui" };
+function optionsOf({ at, lines, show, top, marks }) {
+  const axis = {
+    stroke: colour("--muted"),
+    grid: { stroke: colour("--line"), width: 1 },
+    ticks: { show: false },
+    font: "12px system-ui",
+  };
   return {
-    width,
     height: HEIGHT,
     cursor: { sync: { key: "monitor" }, y: false, drag: { x: false, y: false } },
-    scales: { x: { time: true }, y: {} },
+    scales: {
+      x: { time: true },
+      y: { range: (_, __, most) => [0, top ?? Math.max(most * HEADROOM, 1e-6)] },
+    },
     axes: [
-      { ...axis, size: 32, grid: { show: false }, values: (_, ticks) => ticks.map((tick) => moment(tick, at.at(-1) - at[0])) },
-      { ...axis, size: 56 },
+      {
+        ...axis,
+        size: 32,
+        grid: { show: false },
+        values: (_, ticks) => ticks.map((tick) => moment(tick, at.at(-1) - at[0])),
+      },
+      { ...axis, size: 56, values: (_, ticks) => ticks.map(show) },
     ],
+    series: [clockOf(), ...lines.map((line) => series(line, show))],
+    hooks: { draw: [(plot) => drawMarks(plot, marks)] },
   };
 }
 
 /** @param {number} at @param {number} span seconds that the plot covers */
 const moment = (at, span) =>
-  new Intl.DateTimeFormat(language() === "zh" ? "zh-CN" : "en", span > 2 * DAY ? { month: "short", day: "numeric" } : { hour: "2-digit", minute: "2-digit", hour12: false }).format(at * 1000);
+  new Intl.DateTimeFormat(
+    language() === "zh" ? "zh-CN" : "en",
+    span > 2 * DAY
+      ? { month: "short", day: "numeric" }
+      : { hour: "2-digit", minute: "2-digit", hour12: false },
+  ).format(at * 1000);
 
 const clockOf = () => ({ label: "", value: (_, at) => (at === null ? "" : moment(at, 0)) });
 

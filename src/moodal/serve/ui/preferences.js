@@ -28,7 +28,9 @@ export function prefer(name, value) {
   }
 }
 
-/** @param {"" | "light" | "dark"} theme "" = as the system has it */
+/** @typedef {"" | "light" | "dark"} Theme "" = as the system has it */
+
+/** @param {Theme} theme */
 export function applyTheme(theme) {
   if (theme) document.documentElement.dataset.theme = theme;
   else delete document.documentElement.dataset.theme;

@@ -38,9 +38,13 @@ export function Review({ model }) {
 
   async function label(value) {
     setError(null);
-    const judgement = { prediction_id: row.id, label: value, reviewed: true };
+    const judgement = {
+      prediction_id: row.id,
+      label: value,
+      reviewed: /** @type {const} */ (true),
+    };
     try {
-      await judge({ ...judgement, ...(comment.trim() && { comment: comment.trim() }) });
+      await judge(comment.trim() ? { ...judgement, comment: comment.trim() } : judgement);
       setSaid((before) => ({ ...before, [row.id]: value }));
       setComment("");
       move(1);
@@ -69,10 +73,16 @@ export function Review({ model }) {
       ${error && html`<${Failure} error=${error.failure} again=${error.again} />`}
       ${!rows && !error && html`<${Waiting}>${t("loading")}<//>`}
       ${rows?.length === 0 && html`<${Empty} title=${t("review.none")}>${t("review.noneHint")}<//>`}
-      ${rows?.length > 0 && !row && html`<${Done} count=${Object.keys(said).length} more=${load} back=${() => move(-1)} />`}
-      ${row &&
-      html`<${Reviewed} key=${row.id} row=${row} model=${model} said=${said[row.id]} label=${label}
-        comment=${comment} setComment=${setComment} place=${{ at, of: rows.length, move }} />`}
+      ${
+        rows?.length > 0 &&
+        !row &&
+        html`<${Done} count=${Object.keys(said).length} more=${load} back=${() => move(-1)} />`
+      }
+      ${
+        row &&
+        html`<${Reviewed} key=${row.id} row=${row} model=${model} said=${said[row.id]} label=${label}
+        comment=${comment} setComment=${setComment} place=${{ at, of: rows.length, move }} />`
+      }
       <p class="unseen" role="status">${row ? t("review.place", { at: at + 1, of: rows.length }) : ""}</p>
     </div>
   `;

@@ -22,20 +22,33 @@ import { labelName, modalityName, t, when } from "./words.js";
  */
 export function Reviewed({ row, model, said, label, comment, setComment, place }) {
   const card = useRef(null);
+  const here = t("review.place", { at: place.at + 1, of: place.of });
   useLayoutEffect(() => {
     if (document.activeElement === document.body) card.current.focus(); // the button before is gone
   }, []);
   return html`
-    <article class="card reviewed" ref=${card} tabindex="-1" aria-label=${t("review.place", { at: place.at + 1, of: place.of })}>
+    <article class="card reviewed" ref=${card} tabindex="-1" aria-label=${here}>
       <div class="reviewed-asked"><${Inputs} inputs=${row.inputs} modalities=${row.modalities} /></div>
       <div class="reviewed-said">
         <p class="small muted">${t("review.modelSays")}</p>
         <${Headline} answer=${{ ...row, text: row.said }} />
-        ${row.label !== null && html`<${Probabilities} probabilities=${row.probabilities} label=${row.label} />`}
-        ${Object.keys(row.contributions).length > 1 &&
-        html`<h3>${t("answer.shares")}</h3><${Shares} contributions=${row.contributions} ofValue=${row.value !== null} />`}
+        ${
+          row.label !== null &&
+          html`<${Probabilities} probabilities=${row.probabilities} label=${row.label} />`
+        }
+        ${
+          Object.keys(row.contributions).length > 1 &&
+          html`
+          <h3>${t("answer.shares")}</h3>
+          <${Shares} contributions=${row.contributions} ofValue=${row.value !== null} />
+        `
+        }
         ${row.judgement && html`<${UserSays} judgement=${row.judgement} />`}
-        <p class="print"><span>${when(row.at)}</span><span>${modalityName(row.modalities)}</span><span>${t("answer.model", { version: row.model })}</span></p>
+        <p class="print">
+          <span>${when(row.at)}</span>
+          <span>${modalityName(row.modalities)}</span>
+          <span>${t("answer.model", { version: row.model })}</span>
+        </p>
       </div>
       <div class="reviewed-choose">
         <${Labels} row=${row} model=${model} said=${said} label=${label} />
@@ -57,7 +70,10 @@ function Labels({ row, model, said, label }) {
     <p id="review-title"><strong>${t("review.question")}</strong></p>
     <div class="choices" role="group" aria-labelledby="review-title">
       ${model.labels.map(
-        (name, at) => html`<button type="button" class="choice" aria-pressed=${said === name} onClick=${() => label(name)}>
+        (
+          name,
+          at,
+        ) => html`<button type="button" class="choice" aria-pressed=${said === name} onClick=${() => label(name)}>
           ${at < 9 && html`<kbd>${at + 1}</kbd>`}${labelName(name)}</button>`,
       )}
     </div>
@@ -67,7 +83,9 @@ function Labels({ row, model, said, label }) {
 /** @param {{at: number, of: number, move: (by: number) => void}} props */
 const Places = ({ at, of, move }) => html`
   <div class="places">
-    <button type="button" class="quiet" disabled=${at === 0} onClick=${() => move(-1)}><kbd>k</kbd>${t("review.back")}</button>
+    <button type="button" class="quiet" disabled=${at === 0} onClick=${() => move(-1)}>
+      <kbd>k</kbd>${t("review.back")}
+    </button>
     <span class="small muted">${t("review.place", { at: at + 1, of })}</span>
     <button type="button" class="quiet" onClick=${() => move(1)}><kbd>j</kbd>${t("review.next")}</button>
   </div>
@@ -84,10 +102,18 @@ const UserSays = ({ judgement }) => html`
 /** What was asked, where it was kept. @param {{inputs: Record<string, string>, modalities: string}} props */
 function Inputs({ inputs, modalities }) {
   if (Object.keys(inputs).length === 0)
-    return html`<div class="empty small"><p>${t("review.notKept", { what: modalityName(modalities) })}</p><p><code>moodal serve --keep-inputs DIR</code></p></div>`;
+    return html`
+      <div class="empty small">
+        <p>${t("review.notKept", { what: modalityName(modalities) })}</p>
+        <p><code>moodal serve --keep-inputs DIR</code></p>
+      </div>
+    `;
   return ["text", "image", "audio"]
     .filter((modality) => inputs[modality])
-    .map((modality) => html`<${Input} key=${modality} modality=${modality} sha256=${inputs[modality]} />`);
+    .map(
+      (modality) =>
+        html`<${Input} key=${modality} modality=${modality} sha256=${inputs[modality]} />`,
+    );
 }
 
 /** @param {{modality: string, sha256: string}} props */

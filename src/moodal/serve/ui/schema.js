@@ -20,21 +20,25 @@ export function called(schema) {
   const several = schema.anyOf ?? schema.oneOf;
   if (several) return several.map(called).join(" | ");
   if (schema.type === "array") return `${called(schema.items) || "any"}[]`;
-  if (schema.type === "object" && typeof schema.additionalProperties === "object") return `{…: ${called(schema.additionalProperties)}}`;
+  if (schema.type === "object" && typeof schema.additionalProperties === "object")
+    return `{…: ${called(schema.additionalProperties)}}`;
   return schema.format ?? schema.type ?? "any";
 }
 
 /** A value of a shape, to begin with. @param {Schema} document @param {Schema} given */
 export function example(document, given) {
   const schema = resolved(document, given) ?? {};
-  const told = schema.example ?? schema.examples?.[0] ?? schema.const ?? schema.enum?.[0] ?? schema.default;
+  const told =
+    schema.example ?? schema.examples?.[0] ?? schema.const ?? schema.enum?.[0] ?? schema.default;
   if (told !== undefined) return told;
   const several = schema.anyOf ?? schema.oneOf;
   if (several) return example(document, several[0]);
   if (schema.type === "array") return schema.items ? [example(document, schema.items)] : [];
   if (schema.properties) {
     const names = schema.required ?? Object.keys(schema.properties).slice(0, 1);
-    return Object.fromEntries(names.map((name) => [name, example(document, schema.properties[name])]));
+    return Object.fromEntries(
+      names.map((name) => [name, example(document, schema.properties[name])]),
+    );
   }
   return { string: "", integer: 0, number: 0, boolean: false, object: {} }[schema.type] ?? null;
 }
@@ -45,12 +49,17 @@ export function Fields({ schema }) {
   if (rows.length === 0) return html`<p class="small muted"><code>${called(schema)}</code></p>`;
   return html`
     <div class="scroll"><table><tbody>
-      ${rows.map(([name, of]) => html`
+      ${rows.map(
+        ([name, of]) => html`
         <tr>
           <th scope="row"><code>${name}</code></th>
           <td><code>${called(of)}</code></td>
-          <td class="small">${schema.required?.includes(name) && html`<strong>${t("docs.required")}</strong>${" "}`}${of.description ?? ""}</td>
-        </tr>`)}
+          <td class="small">
+            ${schema.required?.includes(name) && html`<strong>${t("docs.required")}</strong> `}
+            ${of.description ?? ""}
+          </td>
+        </tr>`,
+      )}
     </tbody></table></div>
   `;
 }

@@ -80,7 +80,8 @@ export function Speech({ text, explain, limit, recorded, live, failed }) {
   }
 
   if (mode === "finishing") return html`<${Waiting}>${t("ask.finishing")}<//>`;
-  if (mode === "record" || mode === "live") return html`<${Listening} live=${mode === "live"} heard=${heard} stop=${stop} />`;
+  if (mode === "record" || mode === "live")
+    return html`<${Listening} live=${mode === "live"} heard=${heard} stop=${stop} />`;
   return ["record", "live"].map(
     (wanted) => html`
       <button type="button" class="tool" disabled=${mode === "opening"} onClick=${() => start(wanted)}>

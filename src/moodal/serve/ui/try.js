@@ -1,6 +1,6 @@
 /** Try: a question on the left, its answer on the right. */
 
-import { html, useRef, useState } from "./vendor/htm-preact.module.js";
+import { html, useEffect, useRef, useState } from "./vendor/htm-preact.module.js";
 import { predict } from "./api.js";
 import { Answer } from "./answer.js";
 import { Ask, canGive } from "./ask.js";
@@ -9,16 +9,27 @@ import { Empty, Failure, Waiting } from "./notice.js";
 import { prefer, preference } from "./preferences.js";
 import { labelName, number, percent, t } from "./words.js";
 
+/** Of the window, from its top: an answer that begins further down is brought up. */
+const IN_SIGHT = 0.6;
 const NOTHING = { text: "", image: null, audio: null };
 
 /** @param {{model: object, hidden: boolean}} props */
 export function Try({ model, hidden }) {
-  const [question, setQuestion] = useState({ ...NOTHING, explain: preference("explain", "yes") === "yes" });
+  const [question, setQuestion] = useState({
+    ...NOTHING,
+    explain: preference("explain", "yes") === "yes",
+  });
   /** @type {[{is: "nothing" | "waiting" | "live" | "answer" | "failed"}, Function]} */
   const [outcome, setOutcome] = useState({ is: "nothing" });
   const latest = useRef(new AbortController());
+  const place = useRef(null);
   const now = useRef(question); // a live turn outlasts the render that began it
   now.current = question;
+
+  useEffect(() => {
+    const isBelow = place.current?.getBoundingClientRect().top > IN_SIGHT * innerHeight;
+    if (outcome.is !== "nothing" && isBelow) place.current.scrollIntoView();
+  }, [outcome.is]);
 
   function change(part) {
     if ("explain" in part) prefer("explain", part.explain ? "" : "no");
@@ -28,7 +39,11 @@ export function Try({ model, hidden }) {
   async function send() {
     latest.current.abort();
     const { signal } = (latest.current = new AbortController());
-    const asked = { text: question.text, image: question.image?.blob ?? null, audio: question.audio?.blob ?? null };
+    const asked = {
+      text: question.text,
+      image: question.image?.blob ?? null,
+      audio: question.audio?.blob ?? null,
+    };
     setOutcome({ is: "waiting" });
     const began = performance.now();
     try {
@@ -47,7 +62,12 @@ export function Try({ model, hidden }) {
     message: (message) =>
       setOutcome((before) => ({ is: "live", messages: [...(before.messages ?? []), message] })),
     final: (answer, audio) =>
-      setOutcome({ is: "answer", answer, asked: { text: now.current.text, image: null, audio }, milliseconds: null }),
+      setOutcome({
+        is: "answer",
+        answer,
+        asked: { text: now.current.text, image: null, audio },
+        milliseconds: null,
+      }),
   };
 
   if (!["text", "image", "audio"].some((modality) => canGive(model, modality)))
@@ -60,7 +80,7 @@ export function Try({ model, hidden }) {
         <${Ask} question=${question} change=${change} send=${send} model=${model} live=${live}
           failed=${(error) => setOutcome({ is: "failed", error })} />
       </div>
-      <div class="try-answer">
+      <div class="try-answer" ref=${place}>
         <${Outcome} outcome=${outcome} model=${model} />
         <p class="unseen" role="status">${spoken(outcome)}</p>
       </div>
@@ -98,7 +118,11 @@ function formOf({ text, image, audio, explain }) {
 function spoken({ is, answer, messages }) {
   if (is === "live") answer = messages.findLast((message) => message.type === "answer");
   if (!answer) return "";
-  const said = answer.text ?? (answer.label === null ? number(answer.value, 3) : labelName(answer.label));
+  const said =
+    answer.text ?? (answer.label === null ? number(answer.value, 3) : labelName(answer.label));
   if (is === "live") return said;
-  return t("answer.spoken", { said, sure: percent(answer.confidence) }) + (answer.abstain ? ` ${t("abstain.title")}` : "");
+  return (
+    t("answer.spoken", { said, sure: percent(answer.confidence) }) +
+    (answer.abstain ? ` ${t("abstain.title")}` : "")
+  );
 }

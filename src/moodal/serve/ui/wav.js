@@ -1,7 +1,7 @@
 /** A recording as a file: 16-bit PCM behind the 44 bytes of a RIFF header. */
 
 /**
- * @param {Int16Array[]} chunks one channel
+ * @param {Int16Array<ArrayBuffer>[]} chunks one channel
  * @param {number} sampleRate
  * @returns {Blob}
  *

@@ -14,7 +14,8 @@ import { t } from "./words.js";
  */
 export function pieces(text, words) {
   const plain = text.toLowerCase();
-  if (plain.length !== text.length) return words.map(([word, weight]) => ({ text: `${word} `, weight }));
+  if (plain.length !== text.length)
+    return words.map(([word, weight]) => ({ text: `${word} `, weight }));
   const found = [];
   let at = 0;
   for (const [word, weight] of words) {
@@ -47,7 +48,10 @@ export function Words({ text, words, ofValue }) {
       <summary>${t("answer.asNumbers")}</summary>
       <table>
         <tbody>
-          ${heaviest.map(([word, weight]) => html`<tr><th scope="row">${word}</th><td>${worth(weight, ofValue)}</td></tr>`)}
+          ${heaviest.map(
+            ([word, weight]) => html`
+            <tr><th scope="row">${word}</th><td>${worth(weight, ofValue)}</td></tr>`,
+          )}
         </tbody>
       </table>
     </details>
@@ -56,6 +60,8 @@ export function Words({ text, words, ofValue }) {
 
 export const Legend = () => html`
   <p class="legend small">
-    <span>${t("answer.against")}</span><span class="legend-scale" aria-hidden="true"></span><span>${t("answer.for")}</span>
+    <span>${t("answer.against")}</span>
+    <span class="legend-scale" aria-hidden="true"></span>
+    <span>${t("answer.for")}</span>
   </p>
 `;

@@ -5,7 +5,9 @@ import { STRINGS } from "./strings.js";
 
 /** @typedef {"en" | "zh"} Language */
 
-let current = /** @type {Language} */ (document.documentElement.lang.startsWith("zh") ? "zh" : "en");
+let current = /** @type {Language} */ (
+  document.documentElement.lang.startsWith("zh") ? "zh" : "en"
+);
 
 /** @returns {Language} */
 export const language = () => current;
@@ -20,7 +22,7 @@ export function setLanguage(chosen) {
 const locale = () => (current === "zh" ? "zh-CN" : "en");
 
 /**
- * @param {keyof typeof STRINGS.en} key
+ * @param {string} key of STRINGS
  * @param {Record<string, string | number>} [values] for the {names} in the sentence
  * @returns {string}
  */
@@ -39,20 +41,31 @@ export const labelName = (label) => (known(`label.${label}`) ? t(`label.${label}
 
 /** @param {string} modality one, or several joined by "+" */
 export const modalityName = (modality) =>
-  modality === "" ? t("modality.none") : modality.split("+").map((m) => t(`modality.${m}`)).join(" + ");
+  modality === ""
+    ? t("modality.none")
+    : modality
+        .split("+")
+        .map((m) => t(`modality.${m}`))
+        .join(" + ");
 
 /** @param {string} prefix @param {string} name as the service has it, e.g. a change of a model */
-export const nameOf = (prefix, name) => (known(`${prefix}.${name}`) ? t(`${prefix}.${name}`) : name);
+export const nameOf = (prefix, name) =>
+  known(`${prefix}.${name}`) ? t(`${prefix}.${name}`) : name;
 
 /** What the monitor measures, e.g. "text.length" or "image.projection_3". @param {string} measure */
 export function measureName(measure) {
-  const [, stem, place] = measure.split(".").at(-1).match(/^(.*?)_?(\d*)$/);
+  const [, stem, place] = measure
+    .split(".")
+    .at(-1)
+    .match(/^(.*?)_?(\d*)$/);
   return known(`measure.${stem}`) ? t(`measure.${stem}`, { n: place }) : measure;
 }
 
 /** @param {number} share in [0, 1] */
 export const percent = (share, digits = 1) =>
-  new Intl.NumberFormat(locale(), { style: "percent", maximumFractionDigits: digits }).format(share);
+  new Intl.NumberFormat(locale(), { style: "percent", maximumFractionDigits: digits }).format(
+    share,
+  );
 
 /** @param {number} value @param {number} [digits] */
 export const number = (value, digits = 0) =>
@@ -60,11 +73,16 @@ export const number = (value, digits = 0) =>
 
 /** @param {number} value @param {number} [digits] */
 export const signed = (value, digits = 1) =>
-  new Intl.NumberFormat(locale(), { maximumFractionDigits: digits, signDisplay: "exceptZero" }).format(value).replace("-", "−");
+  new Intl.NumberFormat(locale(), { maximumFractionDigits: digits, signDisplay: "exceptZero" })
+    .format(value)
+    .replace("-", "−");
 
 /** @param {number} seconds as 1:05 */
-export const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
+export const clock = (seconds) =>
+  `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
 
 /** @param {number} at seconds since 1970 */
 export const when = (at) =>
-  new Intl.DateTimeFormat(locale(), { dateStyle: "medium", timeStyle: "short" }).format(new Date(at * 1000));
+  new Intl.DateTimeFormat(locale(), { dateStyle: "medium", timeStyle: "short" }).format(
+    new Date(at * 1000),
+  );
