@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from moodal.errors import CapacityError, ConfigError, DataError
-from moodal.store import journal
+from moodal.store import connect, journal
 from moodal.store.journal import Journal
 from tests.postgres import Server, server
 from tests.store.samples import NOON, judgement, served
@@ -74,6 +74,7 @@ def test_a_relative_file_stays_where_it_was(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with journal.open("sqlite:///journal.sqlite") as book:
+        assert book.name == f"sqlite:///{tmp_path}/journal.sqlite"
         (tmp_path / "elsewhere").mkdir()
         monkeypatch.chdir(tmp_path / "elsewhere")
         book.add([served(1)])
@@ -139,7 +140,7 @@ def test_a_row_that_the_database_refuses_is_the_rows_fault(book: Journal) -> Non
 def test_a_locked_file_is_waited_for_and_then_a_sentence(book: Journal, file: Path) -> None:
     book.add([served(1)])
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
+        other.execute("BEGIN EXCLUSIVE")
         for write in (
             lambda: book.add([served(2)]),
             lambda: book.judge(judgement(1, 1)),
@@ -151,6 +152,20 @@ def test_a_locked_file_is_waited_for_and_then_a_sentence(book: Journal, file: Pa
         other.execute("ROLLBACK")
     book.add([served(2)])
     assert len(list(book.served())) == 2
+
+
+def test_a_file_that_another_is_making_is_waited_for(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("CREATE TABLE something (id INTEGER)")
+        other.execute("BEGIN IMMEDIATE")
+        waits: list[float] = []
+        monkeypatch.setattr(
+            connect.time, "sleep", lambda n: (waits.append(n), other.execute("ROLLBACK"))
+        )
+        journal.open(f"sqlite:///{file}").close()
+        assert len(waits) == 1
 
 
 def test_a_read_only_file_is_read_but_not_written(book: Journal, file: Path) -> None:
@@ -224,8 +239,10 @@ def test_a_server_that_stops_and_starts_again(running: Server) -> None:
             ):
                 use()
         running.start()
-        book.judge(judgement(1, 1))  # the broken connection is not tried again
-        assert list(book.judged()) == [(served(1), judgement(1, 1))]
+        book.judge(judgement(1, 1))
+        running.stop()
+        running.start()
+        assert list(book.judged()) == [(served(1), judgement(1, 1))]  # a broken connection is left
 
 
 def test_a_database_that_is_not_there_is_named(running: Server) -> None:

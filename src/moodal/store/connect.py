@@ -213,8 +213,6 @@ def _engine(url: sa.URL, name: str, *, patience: float) -> sa.Engine:
 
 
 def _on_connect(connection: Any, _: object) -> None:
-    # Transactions are ours to begin: sqlite3 would begin none before a CREATE TABLE.
-    connection.isolation_level = None
     # A power cut may lose the newest rows, never the file; a killed process loses nothing.
     connection.execute("PRAGMA synchronous = NORMAL")
 
