@@ -117,10 +117,10 @@ def test_whatever_is_changed_in_a_recording_it_is_heard_or_refused(format: str, 
         assert np.isfinite(got).all()
 
 
-@pytest.mark.parametrize("n_before", [0, 1, 5])
+@pytest.mark.parametrize("n_before", [0, 1, 2, 5, 50])
 def test_an_error_of_whoever_sends_comes_through(n_before: int) -> None:
     def failing() -> Iterator[bytes]:
-        yield from cut(recorded(say(1)), 500)[:n_before]
+        yield from cut(recorded(say(1)), 60)[:n_before]
         raise ConfigError("too long")
 
     with pytest.raises(ConfigError, match="too long"):

@@ -82,6 +82,12 @@ def test_speech_is_what_was_said_with_its_beginning_and_its_end_and_nothing_else
     assert places(last.speech) == list(range(first, before + said + PAUSE_FRAMES - 1))
 
 
+def test_the_last_word_is_kept_to_its_last_sample() -> None:
+    sound = np.full(40 * FRAME + 100, 0.5, np.float32)
+    *_, last = listen(iter([sound]), most_seconds=30, detect=lambda frame: SPEAKS)
+    np.testing.assert_array_equal(last.speech, sound)
+
+
 def test_two_utterances_keep_their_order_and_lose_the_silence_between_them() -> None:
     loud = "." * 40 + "x" * 10 + "." * 60 + "x" * 10 + "." * 40
     *_, last = listen_to(loud)

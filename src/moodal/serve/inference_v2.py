@@ -6,7 +6,6 @@ Source: kserve.github.io, Open Inference Protocol; Triton's binary tensor data e
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Awaitable
 from importlib.metadata import version
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from pydantic_core import to_json
 from starlette.routing import Match
 
 from moodal.bundle import Info
-from moodal.serve import documents_v2, limits, rows_v2, visit
+from moodal.serve import documents_v2, limits, rows_v2, unpack, visit
 from moodal.serve.answers import LARGE_BYTES
 from moodal.serve.documents_v2 import (
     BODY,
@@ -37,8 +36,6 @@ from moodal.serve.tensors import InferRequest, InferResponse, Wire, compose, par
 from moodal.serve.visit import Visit, visit_of
 from moodal.types import Record, Rejection
 
-INFLATE = zlib.MAX_WBITS | 32
-"""gzip and zlib, told apart by their headers."""
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -145,11 +142,16 @@ async def _infer(service: Service, request: Request) -> Response:
     body = await visit.body(service, request)
     headers = request.headers
     encoding, length = headers.get("content-encoding", ""), _length(headers.get(LENGTH))
+    most = int(service.settings.limits.megabytes * limits.MEGABYTE)
+    n_bytes = unpack.expected(body, encoding, most)
+    service.room.enter(n_bytes)
+    came.held_bytes += n_bytes
 
     def read() -> Asked:
-        return _read(_inflated(body, encoding, service), length, service, info)
+        return _read(unpack.unpacked(body, encoding, most), length, service, info)
 
-    asked = read() if len(body) < LARGE_BYTES else await asyncio.to_thread(read)
+    heavy = len(body) + n_bytes > LARGE_BYTES
+    asked = await asyncio.to_thread(read) if heavy else read()
     service.rate.take(came.who, len(asked.records))
     explain = asked.request.parameters.get("explain") is True
     answers = await service.answers(asked.records, source="v2", caller=came.caller, explain=explain)
@@ -216,27 +218,6 @@ def _length(given: str | None) -> int | None:
     if not given.isascii() or not given.isdigit():
         raise RefusalError("bad_request", f"{LENGTH} is {given[:20]!r}, not a number of bytes")
     return int(given)
-
-
-def _inflated(body: bytes, encoding: str, service: Service) -> bytes:
-    """Raises: RefusalError, before it is larger than a body may be."""
-    if encoding in ("", "identity"):
-        return body
-    if encoding not in ("gzip", "deflate"):
-        raise RefusalError(
-            "media_type", f"content encoding {encoding[:20]!r}; send gzip, deflate or none"
-        )
-    most = int(service.settings.limits.megabytes * limits.MEGABYTE)
-    inflater = zlib.decompressobj(INFLATE)
-    try:
-        content = inflater.decompress(body, most + 1)
-    except zlib.error as error:
-        raise RefusalError("bad_request", f"the body is no {encoding} ({error})") from error
-    if len(content) > most:
-        raise RefusalError("too_large", f"the body unpacks to more than {most:,} bytes")
-    if not inflater.eof:
-        raise RefusalError("bad_request", f"the body ends in the middle of its {encoding}")
-    return content
 
 
 def _raise_if_none(answers: list[Answer]) -> None:
