@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -228,6 +229,21 @@ def test_a_request_without_a_good_row_is_refused(
     with pytest.raises(InferenceServerException, match="image: ") as caught:
         client.infer(name, [tensor("image", [b"no picture"])])
     assert caught.value.status() == "400"
+
+
+def test_refusals_are_counted(
+    client: triton.InferenceServerClient, name: str, server: Running
+) -> None:
+    def counted() -> float:
+        told = server.get("/metrics").body.decode()
+        found = re.search(r'^moodal_errors_total{code="media_type"} (\S+)$', told, re.MULTILINE)
+        return float(found[1]) if found else 0
+
+    before = counted()
+    packed = {"content-encoding": "br"}
+    with pytest.raises(InferenceServerException, match="content encoding"):
+        client.infer(name, [tensor("text", ["superb"])], headers=packed)
+    assert counted() == before + 1
 
 
 def test_rows_go_to_the_journal_as_v2(

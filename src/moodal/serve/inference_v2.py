@@ -77,7 +77,7 @@ def _model_routes(routes: APIRouter, service: Service, path: str) -> None:
     @routes.get(path, response_model=ModelAbout, responses=not_found, openapi_extra=named)
     async def model(request: Request) -> Response:
         """The model's tensors."""
-        return await _answered(_about(service, request))
+        return await _answered(request, _about(service, request))
 
     @routes.get(
         f"{path}/ready",
@@ -87,7 +87,7 @@ def _model_routes(routes: APIRouter, service: Service, path: str) -> None:
     )
     async def ready(request: Request) -> Response:
         """Whether this model answers."""
-        return await _answered(_ready(service, request))
+        return await _answered(request, _ready(service, request))
 
     @routes.post(
         f"{path}/infer",
@@ -97,7 +97,7 @@ def _model_routes(routes: APIRouter, service: Service, path: str) -> None:
     )
     async def infer(request: Request) -> Response:
         """Answer records, a row each; a row that fails has {"error"} as its `answer`."""
-        return await _answered(_infer(service, request))
+        return await _answered(request, _infer(service, request))
 
 
 def _methods(routes: APIRouter, request: Request) -> list[str]:
@@ -116,11 +116,12 @@ def _unknown(path: str, methods: list[str]) -> RefusalError:
     )
 
 
-async def _answered(response: Awaitable[Response]) -> Response:
-    """A refusal in the protocol's own shape."""
+async def _answered(request: Request, response: Awaitable[Response]) -> Response:
+    """A refusal in the protocol's own shape; the edge is told its code, to count and log it."""
     try:
         return await response
     except RefusalError as error:
+        visit_of(request).code = error.code
         return _wrong(error)
 
 
