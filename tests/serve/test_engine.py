@@ -77,7 +77,8 @@ class Bench:
 
     def submit(self, *ids: str, **given: Any) -> list[Job[str]]:
         jobs = [Job(Record(id, text="x"), id, **{"dear": False, **given}) for id in ids]
-        self.engine.submit(jobs)
+        self.engine.take(jobs)
+        self.engine.put(jobs)
         return jobs
 
     def wait(self, n: int) -> list[Job[str]]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import Callable
-from typing import TypeVar
 
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
@@ -26,56 +24,69 @@ from moodal.serve.schema import (
     refused,
 )
 from moodal.serve.service import Service
-from moodal.serve.visit import visit_of
+from moodal.serve.visit import Lane, Receive, Visit, visit_of
 from moodal.types import Media, Modality, Record, Rejection
 
-__all__ = ["one", "parsed", "record_of", "refused", "router"]
-
-Value = TypeVar("Value")
+__all__ = ["lanes", "one", "parsed", "record_of", "refused", "router"]
 
 FIELDS = ("text", "image", "audio", "explain", "id")
 TRUE, FALSE = (b"true", b"1", b"yes", b"on"), (b"false", b"0", b"no", b"off", b"")
 LARGE_BYTES = 1_000_000
 """A body that takes longer to parse than the way to a thread; the event loop is spared it."""
 NAME_CHARACTERS = 200
+ONE, MANY = "/v1/predict", "/v1/predict/batch"
+
+
+def lanes(service: Service) -> dict[str, Lane]:
+    """What is posted to a path -> how it is answered: the road that the edge takes at once, past
+    everything that a framework does for requests in general."""
+    limits = service.settings.limits
+
+    async def predict(came: Visit, receive: Receive) -> bytes:
+        kind = came.headers.get(b"content-type", b"")
+        content = await visit.whole(service, came, receive)
+        if len(content) < LARGE_BYTES:
+            record, explain = one(content, kind)
+        else:
+            record, explain = await asyncio.to_thread(one, content, kind)
+        service.rate.take(came.who)
+        answer = await service.answer(record, source="http", caller=came.caller, explain=explain)
+        return to_json(answer)
+
+    async def predict_batch(came: Visit, receive: Receive) -> bytes:
+        only_json(came.headers.get(b"content-type", b""))
+        content = await visit.whole(service, came, receive)
+        if len(content) < LARGE_BYTES:
+            records, explain = many(content)
+        else:
+            records, explain = await asyncio.to_thread(many, content)
+        _few(len(records), limits.records)
+        service.rate.take(came.who, len(records))
+        answers = await service.answers(records, caller=came.caller, explain=explain)
+        return to_json({"answers": answers})
+
+    return {ONE: predict, MANY: predict_batch}
 
 
 def router(service: Service) -> APIRouter:
+    """The same roads, as routes: for the documents."""
     routes = APIRouter(tags=["answers"])
     asked = documents.asked(service.settings.limits)
+    roads = lanes(service)
 
-    @routes.post("/v1/predict", response_model=Answer, **asked["one"])
+    @routes.post(ONE, response_model=Answer, **asked["one"])
     async def predict(request: Request) -> Response:
         """Answer one record: any of text, image and audio."""
-        came = visit_of(request)
-        kind = came.headers.get(b"content-type", b"")
-        content = await visit.body(service, request)
-        record, explain = await _lightly(lambda: one(content, kind), content)
-        service.rate.take(came.who)
-        answer = await service.answer(record, source="http", caller=came.caller, explain=explain)
-        return _json(answer)
+        told = await roads[ONE](visit_of(request), request.receive)
+        return Response(told, media_type=documents.JSON)
 
-    @routes.post("/v1/predict/batch", response_model=Answers, **asked["many"])
+    @routes.post(MANY, response_model=Answers, **asked["many"])
     async def predict_batch(request: Request) -> Response:
         """Answer several records; what is wrong with one is told in its place."""
-        came = visit_of(request)
-        only_json(came.headers.get(b"content-type", b""))
-        content = await visit.body(service, request)
-        records, explain = await _lightly(lambda: many(content), content)
-        _few(len(records), service.settings.limits.records)
-        service.rate.take(came.who, len(records))
-        answers = await service.answers(records, caller=came.caller, explain=explain)
-        return _json({"answers": answers})
+        told = await roads[MANY](visit_of(request), request.receive)
+        return Response(told, media_type=documents.JSON)
 
     return routes
-
-
-def _json(values: object) -> Response:
-    return Response(to_json(values), media_type="application/json")
-
-
-async def _lightly(work: Callable[[], Value], content: bytes) -> Value:
-    return work() if len(content) < LARGE_BYTES else await asyncio.to_thread(work)
 
 
 def one(content: bytes, content_type: bytes) -> tuple[Record, bool]:

@@ -64,7 +64,8 @@ def create(settings: Serve, *, together: Path | None = None) -> FastAPI:
     app.router.routes += [*stream.routes(service), *page.routes()]
     _tell_errors(app)
     _show(app, settings)
-    app.add_middleware(Edge, service=service)
+    # Outside even of what Starlette puts around everything, so that nothing else tells errors.
+    app.middleware_stack = Edge(app.build_middleware_stack(), service, answers.lanes(service))
     return app
 
 
@@ -76,6 +77,10 @@ def _tell_errors(app: FastAPI) -> None:
         first = error.errors()[0]
         place = first["loc"][1:]  # without "query" or "path"
         raise invalid(first["type"], first["msg"], place, first.get("input"))
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:
+        raise error
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from contextlib import nullcontext
 from typing import Any
 
 from moodal.serve import logs
@@ -16,7 +15,7 @@ from moodal.serve.errors import RefusalError, refusal_of
 from moodal.serve.metrics import OTHER
 from moodal.serve.service import Service
 from moodal.serve.settings import is_loopback
-from moodal.serve.visit import VISIT, Visit
+from moodal.serve.visit import VISIT, Lane, Visit
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -26,6 +25,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OWN_BELOW = "/v2"
 """The other protocol, which checks keys itself, to answer in its own way."""
+JSON = (b"content-type", b"application/json")
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 SHOWN_PATH = 200
 """Characters of a path in the log."""
 
@@ -33,10 +34,13 @@ _log = logging.getLogger("moodal.serve")
 
 
 class Edge:
-    """ASGI in, ASGI out."""
+    """ASGI in, ASGI out.
 
-    def __init__(self, app: App, service: Service) -> None:
-        self._app = app
+    lanes: path -> what answers a POST to it without the application.
+    """
+
+    def __init__(self, app: App, service: Service, lanes: Mapping[str, Lane]) -> None:
+        self._app, self._lanes = app, lanes
         self._service = service
         self._keys = service.settings.api_keys is not None
 
@@ -66,23 +70,31 @@ class Edge:
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
                 visit.status = message["status"]
-                own = ((b"x-request-id", name.encode()), (b"x-content-type-options", b"nosniff"))
+                own = ((b"x-request-id", name.encode()), NO_SNIFFING)
                 message["headers"] = [*message.get("headers", ()), *own]
             await send(message)
 
-        traces = self._service.traces
-        span = (
-            traces.request(scope["method"], scope["path"], headers) if traces.on else nullcontext()
-        )
-        with span:
-            try:
-                self._admit(headers)
-                self._identify(scope, visit)
-                await self._app(scope, receive, sending)
-            except Exception as error:  # noqa: BLE001 - the server's edge
-                await self._refuse(error, visit, sending)
-            finally:
-                self._note(scope, visit)
+        if self._service.traces.on:
+            with self._service.traces.request(scope["method"], scope["path"], headers):
+                await self._answer(scope, receive, sending)
+        else:
+            await self._answer(scope, receive, sending)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        visit: Visit = scope[VISIT]
+        lane = self._lanes.get(scope["path"]) if scope["method"] == "POST" else None
+        try:
+            self._admit(visit.headers)
+            self._identify(scope, visit)
+            if lane is None:
+                await self._app(scope, receive, send)
+            else:
+                visit.route = scope["path"]
+                await _send(send, 200, await lane(visit, receive))
+        except Exception as error:  # noqa: BLE001 - the server's edge
+            await self._refuse(error, visit, send)
+        finally:
+            self._note(scope, visit)
 
     def _admit(self, headers: Mapping[bytes, bytes]) -> None:
         """Refuse a browser that another site, or another name for us, sent here.
@@ -122,12 +134,13 @@ class Edge:
         visit.code = refusal.code
         if visit.status:  # the answer has begun: all that is left is to break it off
             raise error
-        await tell(refusal, send)
+        more = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in refusal.headers.items()]
+        await _send(send, refusal.status, refusal.body(), *more)
 
     def _note(self, scope: Scope, visit: Visit) -> None:
         service, seconds = self._service, time.perf_counter() - visit.started
         service.room.leave(visit.held_bytes)
-        route = getattr(scope.get("route"), "path", OTHER)
+        route = visit.route or getattr(scope.get("route"), "path", OTHER)
         service.metrics.request(route, visit.status, seconds)
         if visit.code:
             service.metrics.error(visit.code)
@@ -150,9 +163,7 @@ def _name(host: str) -> str:
     return host if host.endswith("]") else host.rpartition(":")[0] or host
 
 
-async def tell(error: RefusalError, send: Send) -> None:
-    body = error.body()
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    headers += [(k.encode("latin-1"), v.encode("latin-1")) for k, v in error.headers.items()]
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+async def _send(send: Send, status: int, body: bytes, *more: tuple[bytes, bytes]) -> None:
+    headers = [JSON, (b"content-length", b"%d" % len(body)), *more]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -23,6 +23,9 @@ Ticket = TypeVar("Ticket")
 
 AHEAD = 2
 """Batches that may be read before they are answered."""
+PROMPT_SECONDS = 0.005
+"""Of the processor: a record that takes no longer may be answered by whoever asks, which spares it
+the way to a thread."""
 
 
 class BusyError(CapacityError):
@@ -98,6 +101,7 @@ class Engine(Generic[Ticket]):
         self._lock = threading.Condition()
         self._held = 0
         self._open = True
+        self._last_alone, self._last_seconds = True, 0.0
         self._thread = threading.Thread(target=self._run, name="moodal-infer", daemon=True)
         self._thread.start()
 
@@ -110,8 +114,17 @@ class Engine(Generic[Ticket]):
     def running(self) -> bool:
         return self._open and self._thread.is_alive()
 
-    def submit(self, jobs: Sequence[Job[Ticket]]) -> None:
-        """Take some records, all or none. Raises: BusyError, StoppedError."""
+    @property
+    def prompt(self) -> bool:
+        """Whether the one record that was taken may as well be answered at once: nothing else is
+        under way, and the last one came alone and was quick."""
+        return self._held == 1 and self._last_alone and self._last_seconds < PROMPT_SECONDS
+
+    def take(self, jobs: Sequence[Job[Ticket]]) -> None:
+        """Take some records, all or none; `put` or `answer` is to follow.
+
+        Raises: BusyError, StoppedError.
+        """
         with self._lock:
             if not self._open:
                 raise StoppedError("the service is stopping; come again when it has started anew")
@@ -121,6 +134,9 @@ class Engine(Generic[Ticket]):
                     f"{len(jobs)} more were asked for: come again"
                 )
             self._held += len(jobs)
+
+    def put(self, jobs: Sequence[Job[Ticket]]) -> None:
+        """Leave what was taken to the threads."""
         for job in jobs:
             if job.dear:
                 self._readers.submit(self._prepare, job)
@@ -164,9 +180,11 @@ class Engine(Generic[Ticket]):
                     self._ready.put(None)
                     break
                 jobs.append(job)
-            self._answer(jobs)
+            self.answer(jobs)
 
-    def _answer(self, jobs: Sequence[Job[Ticket]]) -> None:
+    def answer(self, jobs: Sequence[Job[Ticket]]) -> None:
+        """Answer what was taken, in this thread."""
+        started = time.thread_time()
         readable: dict[Loaded, list[Job[Ticket]]] = {}
         for job in jobs:
             fresh = self._tried(job, self._check)
@@ -178,6 +196,7 @@ class Engine(Generic[Ticket]):
         for job in jobs:
             if job.dear:
                 self._ahead.release()
+        self._last_alone, self._last_seconds = len(jobs) == 1, time.thread_time() - started
 
     def _infer(self, loaded: Loaded, jobs: Sequence[Job[Ticket]]) -> None:
         started = time.monotonic()

@@ -92,6 +92,7 @@ def server(
         callback_notify=tell,
         ws_max_size=int(1000 * settings.limits.chunk_kilobytes),
         server_header=False,
+        proxy_headers=False,
     )
     return uvicorn.Server(config)
 

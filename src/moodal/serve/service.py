@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,6 +33,8 @@ __all__ = ["Answer", "Service"]
 
 Told = TypeVar("Told")
 
+LONG_CHARACTERS = 2_000
+"""Of a text that takes a few milliseconds to read."""
 CLERKS = 4
 """Threads that ask the journal, so that nothing else waits for it."""
 JOURNAL_SECONDS = 5
@@ -67,7 +70,9 @@ class Service:
         self._clerks = ThreadPoolExecutor(CLERKS, "moodal-journal")
         self.watching = False
         """Whether, of all workers, this one watches and writes down what happens to models."""
+        self._soon: list[Job[Ticket]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._home = 0
         self._engine = Engine[Ticket](first, self._read, self._finish, size=_size(settings))
         self.metrics.answering(first.version, first.model.info.name)
 
@@ -103,7 +108,7 @@ class Service:
         self.metrics.answering(loaded.version, loaded.model.info.name)
 
     async def start(self) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._home = asyncio.get_running_loop(), threading.get_ident()
 
     async def stop(self) -> None:
         """Answer what was accepted, then let go of everything."""
@@ -208,12 +213,28 @@ class Service:
             ticket.request, ticket.kept = logs.REQUEST.get(), self.inputs is not None
             if self.traces.on:
                 ticket.context = self.traces.here()
-            jobs.append(Job(record, ticket, explain, dear=ticket.kept or _is_media(record)))
+            jobs.append(Job(record, ticket, explain, dear=ticket.kept or _is_dear(record)))
         try:
-            self._engine.submit(jobs)
+            self._engine.take(jobs)
         except MoodalError as error:
             raise refusal_of(error) from error
+        if len(jobs) == 1 and not jobs[0].dear and not explain:
+            if not self._soon:
+                asyncio.get_running_loop().call_soon(self._answer_soon)
+            self._soon += jobs
+        else:
+            self._engine.put(jobs)
         return [await ticket.future for ticket in tickets]
+
+    def _answer_soon(self) -> None:
+        """Once all that has arrived was read: what came alone is answered here, where that is
+        quicker than the way to the engine's thread and back; else the engine makes a batch of it.
+        """
+        jobs, self._soon = self._soon, []
+        if len(jobs) == 1 and self._engine.prompt:
+            self._engine.answer(jobs)
+        else:
+            self._engine.put(jobs)
 
     def _read(self, job: Job[Ticket]) -> None:
         """In a thread: limits, decoding, keeping."""
@@ -230,7 +251,7 @@ class Service:
             _log.error("%s", error, extra={"request": job.ticket.request})
 
     def _finish(self, jobs: Sequence[Job[Ticket]]) -> None:
-        """In a thread: journal, count and tell what came of some jobs."""
+        """In a thread, or in the event loop: journal, count and tell what came of some jobs."""
         assert self._loop is not None, "nothing is asked before the start"
         told: list[Answer | Exception] = []
         rows: list[Served] = []
@@ -248,7 +269,10 @@ class Service:
         self.metrics.batch([job.prediction for job in jobs if job.prediction and not job.error])
         if self.traces.on:
             self._trace(jobs)
-        self._loop.call_soon_threadsafe(_tell, jobs, told)
+        if threading.get_ident() == self._home:
+            _tell(jobs, told)
+        else:
+            self._loop.call_soon_threadsafe(_tell, jobs, told)
 
     def _log_fault(self, job: Job[Ticket]) -> None:
         """Of errors that are ours alone."""
@@ -284,8 +308,10 @@ def _size(settings: Serve) -> Size:
     )
 
 
-def _is_media(record: Record) -> bool:
-    return record.image is not None or record.audio is not None
+def _is_dear(record: Record) -> bool:
+    """Whether it takes longer to read than the way to a thread."""
+    media = record.image is not None or record.audio is not None
+    return media or (record.text is not None and len(record.text) > LONG_CHARACTERS)
 
 
 def _tell(jobs: Sequence[Job[Ticket]], told: Sequence[Answer | Exception]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -131,6 +132,7 @@ class Serve(Stage):
         return Path(path.partition("?")[0]).with_suffix(".spool")
 
 
+@functools.lru_cache(maxsize=64)
 def is_loopback(host: str) -> bool:
     """Whether only this machine is meant."""
     if host == "localhost" or host.endswith(".localhost"):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from fastapi import Request
 
 from moodal.serve import limits
+from moodal.serve.limits import Receive
 from moodal.serve.service import Service
+
+__all__ = ["Lane", "Receive", "Visit", "body", "visit_of", "whole"]
 
 VISIT = "moodal.visit"
 """The key of a scope under which its Visit lies."""
@@ -18,7 +21,8 @@ VISIT = "moodal.visit"
 class Visit:
     """headers: their names in lower case. request: its id. started: as time.perf_counter tells.
     caller: the name of its key, or "". who: whose rate it counts for: that name, or an address.
-    code: of the error it was told. held_bytes: of its body, in service.room.
+    route: the path's pattern, for the metrics. code: of the error it was told. held_bytes: of its
+    body, in service.room.
     """
 
     headers: Mapping[bytes, bytes]
@@ -26,6 +30,7 @@ class Visit:
     started: float
     caller: str = ""
     who: str = ""
+    route: str = ""
     code: str = ""
     status: int = 0
     held_bytes: int = 0
@@ -36,12 +41,20 @@ def visit_of(request: Request) -> Visit:
     return visit
 
 
+Lane = Callable[[Visit, Receive], Awaitable[bytes]]
+"""A request to the JSON that answers it; may raise RefusalError."""
+
+
 async def body(service: Service, request: Request) -> bytes:
     """All of it. Raises: RefusalError (400, 408, 413, 503)."""
-    visit = visit_of(request)
+    return await whole(service, visit_of(request), request.receive)
+
+
+async def whole(service: Service, visit: Visit, receive: Receive) -> bytes:
+    """As body, of what is received."""
 
     def enter(n_bytes: int) -> None:
         service.room.enter(n_bytes)
         visit.held_bytes += n_bytes
 
-    return await limits.body(request.receive, visit.headers, service.settings.limits, enter=enter)
+    return await limits.body(receive, visit.headers, service.settings.limits, enter=enter)
