@@ -101,7 +101,8 @@ def test_of_few_rows_nothing_is_said() -> None:
     few = drift.of_measure("value", held, cells(held, [9.0] * (drift.FEW - 1)))
     enough = drift.of_measure("value", held, cells(held, [9.0] * drift.FEW))
     assert (few.state, enough.state) == ("few", "drifting")
-    none = drift.of_measure("value", held, cells(held, []))
+    uneven = spread([0.0] * 100 + [1.0] * 900)
+    none = drift.of_measure("value", uneven, cells(uneven, []))
     assert (none.n, none.state) == (0, "few")
     assert (none.psi, none.ks, none.ks_limit) == (0.0, None, None)
 
