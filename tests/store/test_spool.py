@@ -79,6 +79,18 @@ def test_rows_go_to_the_journal_without_being_asked(
         assert came.wait(60)
 
 
+def test_a_flush_and_a_close_wait_for_no_gathering(
+    folder: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "_GATHER", 86_400.0)
+    with spooling(folder, url) as road:
+        road.append([served(1)])
+        assert road.flush(60)
+        road.append([served(2)])
+        assert road.close(60)
+    assert arrived(url) == [1, 2]
+
+
 def test_appending_nothing_is_nothing(folder: Path, url: str) -> None:
     with spooling(folder, url) as road:
         assert road.append([]) == 0
