@@ -4,8 +4,8 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
-# What tests start for real: a database, a browser, a voice. Without them those tests are skipped.
-DEBIAN := postgresql chromium espeak-ng
+# What tests start for real: a database, a browser, a voice, the checker of alert rules. Without them those tests are skipped.
+DEBIAN := postgresql chromium espeak-ng prometheus
 
 .PHONY: demo toy test lint check bench bench-serve clean
 

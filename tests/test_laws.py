@@ -342,7 +342,7 @@ def test_windows_encode_what_one_reading_of_it_all_would(teller: Model) -> None:
     window = teller.info.settings.windows[modality]
     assert len(array) > 2 * window
     whole = Sessions(teller.folder, teller.info).encode(modality, batch.pad([array]))
-    found = teller._read(modality, [array, array[: window // 2]])
+    found = teller._encode_rows(modality, [array, array[: window // 2]])
     assert found.mask[0].all()
     assert found.x[0].shape == whole.x[0].shape
     if modality == "text":

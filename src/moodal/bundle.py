@@ -7,7 +7,7 @@ vocabulary.txt       when it reads words
 symbols.model        when it answers a text with a text: what both are made of
 step.onnx            when it does: the next symbol
 language.json        when it writes speech down: a language model of characters
-reference.json       what the training data looked like
+reference.json       what the validation rows measured and were answered
 weights.safetensors config.yaml   only what further training needs
 card.md              what it is, for people
 """
