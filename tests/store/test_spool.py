@@ -167,6 +167,32 @@ def test_a_journal_that_is_away_is_waited_for(folder: Path, away: str, tmp_path:
     assert arrived(away) == [1, 2, 3]
 
 
+def test_a_flush_is_not_failed_by_an_attempt_that_began_before_it(
+    folder: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trying, asked = threading.Event(), threading.Event()
+    add = journal.Journal.add
+
+    def fail_once(book: journal.Journal, rows: Sequence[Served]) -> None:
+        if not trying.is_set():
+            trying.set()
+            assert asked.wait(60)
+            raise CapacityError("away, for this once")
+        add(book, rows)
+
+    monkeypatch.setattr(journal.Journal, "add", fail_once)
+    with spooling(folder, url) as road, ThreadPoolExecutor(1) as pool:
+        road.append([served(1)])
+        assert trying.wait(60)
+        waits = threading.Event()
+        monkeypatch.setattr(road._some, "set", lambda set=road._some.set: (set(), waits.set()))
+        flushed = pool.submit(road.flush, 60)
+        assert waits.wait(60)  # it has looked at how things stand
+        asked.set()
+        assert flushed.result()
+        assert road.counts == (0, 1, 0, 0, 0, "")
+
+
 def test_what_waited_when_the_service_stopped_arrives_when_it_starts(
     folder: Path, away: str, tmp_path: Path
 ) -> None:

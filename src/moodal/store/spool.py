@@ -70,7 +70,7 @@ class Spool:
         self._limit = limit_bytes
         self._large = min(_LARGE, limit_bytes // 8)
         self._written = self._dropped = self._refused = self._unreadable = 0
-        self._attempts = 0
+        self._begun = self._failed = 0
         self._pause = _GATHER
         self._full = self._error = ""
         self._beside = 0
@@ -119,7 +119,7 @@ class Spool:
         than `timeout` seconds."""
         with self._lock:
             goals = [(one, one.written) for one in self._segments]
-            before = self._attempts
+            before = self._begun  # one that runs already may fail for what is over by now
             self._hurry.set()
             self._some.set()
 
@@ -127,7 +127,7 @@ class Spool:
                 return all(one.drained >= goal for one, goal in goals)
 
             self._moved.wait_for(
-                lambda: arrived() or self._closing or self._attempts > before, timeout
+                lambda: arrived() or self._closing or self._failed > before, timeout
             )
             return arrived()
 
@@ -200,6 +200,8 @@ class Spool:
             self._attempt()
 
     def _attempt(self) -> None:
+        with self._lock:
+            self._begun += 1
         try:
             self._drain()
             self._look()
@@ -209,12 +211,13 @@ class Spool:
             with self._lock:
                 self._pause = min(2 * self._pause, _LONGEST)
                 self._error = str(error)
-                self._attempts += 1
+                self._failed = self._begun
                 self._moved.notify_all()
-        else:
-            if self._error:
-                _log.info("rows go to the journal again")
-            self._pause, self._error, self._dropping = _GATHER, "", False
+
+    def _well(self) -> None:
+        if self._error:
+            _log.info("rows go to the journal again")
+        self._pause, self._error, self._dropping = _GATHER, "", False
 
     def _look(self) -> None:
         """Take over what the dead left, and see how much the living have waiting."""
@@ -241,6 +244,7 @@ class Spool:
             while one.drained < goal:
                 self._carry(one)
             with self._lock:
+                self._well()
                 self._done(one)
                 self._moved.notify_all()
 
