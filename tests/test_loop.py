@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,16 @@ from click.testing import CliRunner
 
 from moodal import api, bundle
 from moodal.cli import cli
+from moodal.config import Columns
 from moodal.data import manifest
+from moodal.monitor import gate
 from moodal.store import journal
+from moodal.store.inputs import Inputs
+from moodal.store.journal import Journal
 from moodal.types import MODALITIES, Record
 from tests import tiny
 from tests.serve.conftest import Running, serving, settings_of
+from tests.store import samples
 
 TRAIN = ("train.epochs=4", "train.batch_size=8", "train.learning_rate=0.02")
 SECONDS = 60.0
@@ -193,3 +199,85 @@ def test_from_a_correction_to_a_better_model_and_back(tmp_path: Path, poor: Path
         events = [(e.change, e.model) for e in reversed(book.events()) if e.change != "served"]
     promoted, back = ("promoted", better), ("rolled_back", was)
     assert events == [("promoted", was), promoted, back, promoted, ("refused", was)]
+
+
+@pytest.fixture
+def asked_once(tmp_path: Path) -> Iterator[Journal]:
+    """A journal with one correction of a text."""
+    with journal.open(f"sqlite:///{tmp_path}/journal.sqlite") as book:
+        kept = Inputs(tmp_path / "kept", 30).keep(Record("1", text="so so"))
+        book.add([samples.served(1, label="bad", inputs=kept)])
+        book.judge(samples.judgement(2, 1, label="good", by="reviewer"))
+        yield book
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
+    """What training was asked for; a copy of the packaged model is all that comes of it."""
+    calls: list[dict[str, Any]] = []
+
+    def train(file: Path, *, out: Path, **given: Any) -> None:
+        calls.append({"rows": file.read_text(encoding="utf-8").splitlines(), **given})
+        shutil.copytree(bundle.PACKAGED, out, dirs_exist_ok=True)
+
+    monkeypatch.setattr(api, "train", train)
+    return calls
+
+
+@pytest.fixture
+def binary(tmp_path: Path) -> Path:
+    """A model that says bad or good of texts, and calls them reviews."""
+    columns = Columns(text="review", label="stars", group="who")
+    update = {"labels": ("bad", "good"), "columns": columns, "kinds": {"text": "tokens"}}
+    info = bundle.load(bundle.PACKAGED)
+    config = bundle.read(bundle.PACKAGED, info, bundle.CONFIG)
+    bundle.save(tmp_path / "live", info.model_copy(update=update), {bundle.CONFIG: config})
+    return tmp_path / "live"
+
+
+def test_what_is_not_said_is_as_the_old_model_has_it(
+    tmp_path: Path, asked_once: Journal, trained: list[dict[str, Any]], binary: Path
+) -> None:
+    old, new = tmp_path / "old.csv", tmp_path / "new"
+    old.write_text("review,stars\nfine,good\n", encoding="utf-8")
+    kept = {"inputs": tmp_path / "kept", "settings": ("train.epochs=2",)}
+    api.retrain(old, journal=asked_once, start=binary, out=new, **kept)
+    (call,) = trained
+    assert [json.loads(row) for row in call["rows"]] == [
+        {"id": "1", "review": "fine", "stars": "good"},
+        {"id": f"{1:032x}", "review": "so so", "stars": "good", "lang": "en"},
+    ]
+    task = bundle.load(binary).task
+    named = ('columns.text="review"', 'columns.label="stars"')
+    assert call["settings"] == (f"task={task}", *named, "train.epochs=2")
+    assert (call["start"], call["resume"]) == ([binary], False)
+    assert bundle.verify(new).data["retrained"]["corrections"] == 1
+
+
+def test_a_run_that_goes_on_learns_from_the_same_rows(
+    tmp_path: Path, asked_once: Journal, trained: list[dict[str, Any]], binary: Path
+) -> None:
+    old, new = tmp_path / "old.csv", tmp_path / "new"
+    old.write_text("review,stars\nfine,good\n", encoding="utf-8")
+    given = {"journal": asked_once, "start": binary, "out": new, "inputs": tmp_path / "kept"}
+    api.retrain(old, **given)
+    asked_once.judge(samples.judgement(3, 1, label="bad", by="reviewer"))
+    api.retrain(old, **given, resume=True)
+    first, second = trained
+    assert second["rows"] == first["rows"]
+    assert second["resume"]
+    api.retrain(old, **given)
+    assert trained[2]["rows"] != first["rows"]
+
+
+def test_the_commands_speak_to_people(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    decision = gate.Decision("wer", False, 0.9, 10, warnings=("doubtful",))
+    for reasons, code, last in (
+        ((), 0, "promoted: live holds new now; moodal rollback live takes it back"),
+        (("worse",), 1, "refused: worse"),
+    ):
+        said = replace(decision, reasons=reasons)
+        monkeypatch.setattr(api, "promote", lambda *_, said=said, **__: said)
+        done = CliRunner().invoke(cli, ["promote", "new", "--over", "live", "--test", "test.csv"])
+        assert done.exit_code == code
+        assert done.output.splitlines() == ["warning: doubtful", last]

@@ -169,7 +169,7 @@ def promote(
     """
     from moodal.monitor import promotion
 
-    new, over, test = Path(new), Path(over), Path(test)
+    new, over, test = bundle.find(new), Path(over), Path(test)
     stands = bundle.load(over if (over / bundle.INFO).is_file() else new)
     trial = promotion.Trial(test, _columns(test, stands.columns, renames))
     return promotion.promote(new, over, trial, journal=journal, sure=sure)
