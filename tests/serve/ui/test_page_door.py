@@ -99,6 +99,14 @@ def test_who_will_not_give_a_key_is_told_what_is_missing(
     expect(page.get_by_role("dialog")).to_be_visible()
 
 
+def test_private_documents_ask_for_the_key_too(start: Start, visit: Visit, tmp_path: Path) -> None:
+    key = keys.add(tmp_path / "keys", "ann")
+    server = start(api_keys=tmp_path / "keys", private_docs=True)
+    page = visit(f"{server.url}/docs", expected=REFUSED)
+    enter(page, key)
+    expect(page.get_by_text("/v1/predict/batch")).to_be_visible()
+
+
 def test_a_service_that_is_gone_is_missed_and_found_again(visit: Visit, tmp_path: Path) -> None:
     settings = settings_of(tmp_path)
     with serving(settings) as server:

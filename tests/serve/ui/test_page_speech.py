@@ -28,7 +28,7 @@ def test_a_recording_is_made_and_sent(start: Start, visit: Visit, tmp_path: Path
     page.get_by_role("button", name="Ask").click()
     expect(page.locator(".shares .bar-name")).to_have_text(["sound"])
     samples, rate = soundfile.read(kept(server, page.locator(".answer .print code").inner_text()))
-    assert len(samples) / rate > 1
+    assert len(samples) / rate >= 1
     assert abs(samples).max() > 0.05, "the voice, not silence"
 
 

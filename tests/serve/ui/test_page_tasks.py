@@ -30,6 +30,7 @@ def regression(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_was_heard_is_shown_word_by_word(start: Start, visit: Visit) -> None:
     page = visit(start(model=hear_once()).url)
+    expect(page.get_by_text("This model reads sound.")).to_be_visible()
     expect(page.get_by_role("button", name="Camera")).to_have_count(0)
     expect(page.locator("textarea")).to_have_count(0)
     drop(page, "said.wav", "audio/wav", wav(spoken("abc ab", np.random.default_rng(0))))

@@ -15,6 +15,7 @@ const en = {
   loading: "Loading…",
   again: "Try again",
   close: "Close",
+  and: " and ",
   points: "{n} points",
   ms: "{n} ms",
   recording: "Recording",
@@ -32,6 +33,7 @@ const en = {
 
   "ask.title": "Ask the model",
   "ask.lead": "Words, a picture, a recording: any of them, or all at once.",
+  "ask.reads": "This model reads {what}.",
   "ask.text": "Text",
   "ask.long": "{n} of at most {most} characters",
   "ask.placeholder": "Write or paste something. Files may be dropped here.",
@@ -270,6 +272,7 @@ const zh = {
   loading: "正在载入…",
   again: "重试",
   close: "关闭",
+  and: "和",
   points: "{n} 个百分点",
   ms: "{n} 毫秒",
   recording: "录音",
@@ -287,6 +290,7 @@ const zh = {
 
   "ask.title": "问问模型",
   "ask.lead": "文字、图片、录音，任选其一，也可以一起给。",
+  "ask.reads": "这个模型读{what}。",
   "ask.text": "文字",
   "ask.long": "{n} 个字符，最多 {most} 个",
   "ask.placeholder": "写点什么，或粘贴进来。文件可以直接拖到这里。",

@@ -7,10 +7,11 @@ import { Ask, canGive } from "./ask.js";
 import { LiveAnswers } from "./live_answers.js";
 import { Empty, Failure, Waiting } from "./notice.js";
 import { prefer, preference } from "./preferences.js";
-import { labelName, number, percent, t } from "./words.js";
+import { labelName, modalityName, number, percent, t } from "./words.js";
 
 /** Of the window, from its top: an answer that begins further down is brought up. */
 const IN_SIGHT = 0.6;
+const MODALITIES = ["text", "image", "audio"];
 const NOTHING = { text: "", image: null, audio: null };
 
 /** @param {{model: object, hidden: boolean}} props */
@@ -70,13 +71,13 @@ export function Try({ model, hidden }) {
       }),
   };
 
-  if (!["text", "image", "audio"].some((modality) => canGive(model, modality)))
+  if (!MODALITIES.some((modality) => canGive(model, modality)))
     return html`<div hidden=${hidden}><${Empty} title=${t("ask.vectors")}>${t("ask.vectorsHint")}<//></div>`;
   return html`
     <div class="try" hidden=${hidden}>
       <div class="try-ask">
         <h1>${t("ask.title")}</h1>
-        <p class="lead">${t("ask.lead")}</p>
+        <p class="lead">${lead(model)}</p>
         <${Ask} question=${question} change=${change} send=${send} model=${model} live=${live}
           failed=${(error) => setOutcome({ is: "failed", error })} />
       </div>
@@ -102,6 +103,13 @@ function Outcome({ outcome, model }) {
     default:
       return html`<${Answer} ...${outcome} model=${model} />`;
   }
+}
+
+/** What may be asked. @param {object} model */
+function lead(model) {
+  const given = MODALITIES.filter((modality) => canGive(model, modality));
+  if (given.length === MODALITIES.length) return t("ask.lead");
+  return t("ask.reads", { what: given.map(modalityName).join(t("and")) });
 }
 
 /** @param {import("./ask.js").Question} question */

@@ -61,19 +61,22 @@ export function measureName(measure) {
   return known(`measure.${stem}`) ? t(`measure.${stem}`, { n: place }) : measure;
 }
 
-/** @param {number} share in [0, 1] */
-export const percent = (share, digits = 1) =>
-  new Intl.NumberFormat(locale(), { style: "percent", maximumFractionDigits: digits }).format(
-    share,
-  );
+/** @param {number} share in [0, 1] @param {number} [digits] */
+export const percent = (share, digits = 1) => format(share, digits, { style: "percent" });
+
+/** @param {number} value @param {number} [digits] at most */
+export const number = (value, digits = 0) => format(value, digits, { minimumFractionDigits: 0 });
 
 /** @param {number} value @param {number} [digits] */
-export const number = (value, digits = 0) =>
-  new Intl.NumberFormat(locale(), { maximumFractionDigits: digits }).format(value);
+export const signed = (value, digits = 1) => format(value, digits, { signDisplay: "exceptZero" });
 
-/** @param {number} value @param {number} [digits] */
-export const signed = (value, digits = 1) =>
-  new Intl.NumberFormat(locale(), { maximumFractionDigits: digits, signDisplay: "exceptZero" })
+/** @param {number} value @param {number} digits @param {Intl.NumberFormatOptions} options */
+const format = (value, digits, options) =>
+  new Intl.NumberFormat(locale(), {
+    minimumFractionDigits: digits,
+    maximumFractionDigits: digits,
+    ...options,
+  })
     .format(value)
     .replace("-", "−");
 
