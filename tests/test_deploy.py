@@ -376,7 +376,8 @@ def test_systemd_finds_no_fault_with_the_unit(tmp_path: Path) -> None:
     for options in (["verify"], ["security", "--offline=yes", f"--threshold={EXPOSURE}"]):
         command = ["systemd-analyze", "--no-pager", *options, str(copy)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+        # A misspelt option is a remark, not an error.
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
 
 
 # --- all of it
