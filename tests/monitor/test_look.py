@@ -126,6 +126,14 @@ def test_of_many_answers_a_sample_is_looked_at_over_all_the_time(
     assert (counts.rows, counts.sampled) == (600, 60)
 
 
+def test_a_burst_at_the_end_of_its_span_is_looked_at(
+    book: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(look, "SAMPLE", 60)
+    book.add([ours(n, at=NOON + 119 + n / 1000) for n in range(600)])
+    assert len(list(look.sample(book, VERSION, {NOON: 600}, seconds=120))) == 60
+
+
 def test_nothing_at_all_is_a_look_too(book: Journal) -> None:
     found = taken(book)
     assert (found.requests, found.buckets, found.measured.rows) == (0, (), 0)

@@ -189,9 +189,8 @@ def sample(
     total = sum(rows.values())
     for at, n in rows.items():
         wanted = n if total <= SAMPLE else -(-n * SAMPLE // total)
-        # Twice the time they take at an even pace; a page of the journal holds more than is wanted.
-        until = at + seconds * min(1.0, 2 * wanted / n)
-        yield from islice(book.served(since=at, until=until, model=version), wanted)
+        found = book.served(since=at, until=at + seconds, model=version)
+        yield from islice(found, wanted)
 
 
 def period(text: str) -> float:
