@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Callable
@@ -290,6 +291,30 @@ def test_a_full_service_leaves_out_a_second_and_goes_on(
     messages, code = say_to(server, [pcm(say(2.5))])
     assert [m["type"] for m in messages] == ["busy", "answer", "final"]
     assert (messages[0]["error"]["code"], code) == ("busy", 1000)
+
+
+def test_answers_that_fall_behind_the_speech_are_left_out(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, gate = Service.answer, threading.Event()
+
+    async def slow(self: Service, *args: Any, **given: Any) -> Any:
+        await asyncio.to_thread(gate.wait)
+        return await answer(self, *args, **given)
+
+    monkeypatch.setattr(Service, "answer", slow)
+    monkeypatch.setattr(stream, "LATE_SECONDS", -100)  # as if the sound had taken so long
+    with opened(server) as socket:
+        socket.send('{"type": "start"}')
+        for chunk in cut(pcm(say(5.1)), 3200):
+            socket.send(chunk)
+        socket.send('{"type": "end"}')
+        assert socket.ping().wait(60)  # all before it has arrived
+        gate.set()
+        messages, code = told(socket)
+    assert [m["type"] for m in messages[-2:]] == ["busy", "final"]
+    assert "behind the speech" in messages[-2]["error"]["message"]
+    assert code == 1000
 
 
 def test_a_final_answer_is_tried_again_and_then_refused(

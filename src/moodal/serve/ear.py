@@ -10,8 +10,11 @@ from queue import SimpleQueue
 from moodal.errors import MoodalError
 from moodal.serve.voice import Heard
 
-WAITING_CHUNKS = 8
-"""That are held for the thread; whoever sends more waits, and so does their connection."""
+WAITING_BYTES = 1_000_000
+"""That are held for the thread, 30 s of speech; whoever sends more waits, and so does their
+connection, until it answers no ping any more."""
+CHUNK_BYTES = 100
+"""What holding a chunk costs beside its sound."""
 
 
 class GoneError(MoodalError):
@@ -30,14 +33,27 @@ class Ear:
     def __init__(self, listen: Callable[[Iterator[bytes]], Generator[Heard, None, None]]) -> None:
         self._loop = asyncio.get_running_loop()
         self._chunks: SimpleQueue[bytes | None] = SimpleQueue()
-        self._room = asyncio.Semaphore(WAITING_CHUNKS)
+        self._room = asyncio.Event()
+        self._n_waiting = 0
         self._error: MoodalError | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="moodal-ear")
         self._heard = listen(self._arriving())
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether there is sound that was not listened to yet."""
+        return self._n_waiting > 0
+
     async def put(self, chunk: bytes) -> None:
-        await self._room.acquire()
+        while self._n_waiting > WAITING_BYTES:
+            self._room.clear()
+            await self._room.wait()
+        self._n_waiting += len(chunk) + CHUNK_BYTES
         self._chunks.put(chunk)
+
+    def _taken(self, chunk: bytes) -> None:
+        self._n_waiting -= len(chunk) + CHUNK_BYTES
+        self._room.set()
 
     def end(self) -> None:
         """There will be no more."""
@@ -64,7 +80,7 @@ class Ear:
 
     def _arriving(self) -> Iterator[bytes]:
         while (chunk := self._chunks.get()) is not None and self._error is None:
-            self._loop.call_soon_threadsafe(self._room.release)
+            self._loop.call_soon_threadsafe(self._taken, chunk)
             yield chunk
         if self._error is not None:
             raise self._error

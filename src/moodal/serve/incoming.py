@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -54,11 +55,12 @@ Later = pydantic.TypeAdapter[Text | End](Annotated[Text | End, Field(discriminat
 
 @dataclass(slots=True)
 class Said:
-    """What is known of a stream beside its sound."""
+    """What is known of a stream beside its sound. began: by time.monotonic, its first sound."""
 
     start: Start
     text: str | None
     n_bytes: int = 0
+    began: float = 0.0
 
 
 async def first(socket: WebSocket, limits: Limits) -> Start:
@@ -89,6 +91,7 @@ async def read(socket: WebSocket, ear: Ear, said: Said, limits: Limits) -> None:
 async def _take(message: str | bytes, ear: Ear, said: Said, limits: Limits) -> bool:
     """Whether there will be more. Raises: RefusalError."""
     if isinstance(message, bytes):
+        said.began = said.began or time.monotonic()
         said.n_bytes += len(message)
         if said.n_bytes > (most := LONGER * limits.megabytes * MEGABYTE):
             raise RefusalError(

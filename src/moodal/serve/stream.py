@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -30,6 +31,8 @@ CONNECTIONS = 4
 """Times the streams that may be connected, those that have not yet said who they are included."""
 TRIES = 3
 """To have the final answer from a full service, RETRY_SECONDS apart; an interim one is let go."""
+LATE_SECONDS = 2.0
+"""Behind the speech, an interim answer is left out rather than given later still."""
 FULL = ("busy", "waited", "rate")
 """Codes of refusals that the next second may not meet."""
 CLOSED = 1000
@@ -92,7 +95,8 @@ class Streams:
             reader = asyncio.create_task(incoming.read(socket, ear, said, self._limits))
             try:
                 async for heard in ear:
-                    await _send(socket, await self._told(socket, heard, said))
+                    late = _late(heard, said) if ear.is_behind else 0.0
+                    await _send(socket, await self._told(socket, heard, said, late))
                 await reader
             finally:
                 reader.cancel()
@@ -141,8 +145,8 @@ class Streams:
             detect=voice.detector(),
         )
 
-    async def _told(self, socket: WebSocket, heard: Heard, said: Said) -> Answer:
-        """The message about one second, or about the end."""
+    async def _told(self, socket: WebSocket, heard: Heard, said: Said, late: float) -> Answer:
+        """The message about one second, or about the end. late: seconds behind the speech."""
         seconds = heard.speech_seconds
         about = {"at": heard.at, "speech": heard.speech is not None, "speech_seconds": seconds}
         if heard.last:
@@ -150,16 +154,19 @@ class Streams:
         if heard.speech is None:
             return {"type": "silence", **about}
         try:
-            caller = self._admit(socket, said.start)
-            record = _record(heard, said)
-            answer = await self._service.answer(
-                record, source="stream", caller=caller, journal=False
-            )
+            answer = await self._interim(socket, heard, said, late)
         except RefusalError as error:
             if error.code not in FULL:
                 raise
             return {"type": "busy", **about, **error.to_dict()}
         return {"type": "answer", **about, **answer}
+
+    async def _interim(self, socket: WebSocket, heard: Heard, said: Said, late: float) -> Answer:
+        if late > LATE_SECONDS:
+            raise busy(f"answers are {late:.0f} s behind the speech; this second has none")
+        caller = self._admit(socket, said.start)
+        record = _record(heard, said)
+        return await self._service.answer(record, source="stream", caller=caller, journal=False)
 
     async def _final(self, socket: WebSocket, heard: Heard, said: Said) -> Answer:
         """Of nothing there is none."""
@@ -185,6 +192,11 @@ class Streams:
         with suppress(WebSocketDisconnect):
             await _send(socket, {"type": "error", **refusal.to_dict()})
             await socket.close(CLOSES.get(refusal.code, REFUSED))
+
+
+def _late(heard: Heard, said: Said) -> float:
+    """Seconds since this could first have been heard; below 0 of a recording sent faster."""
+    return time.monotonic() - said.began - heard.at
 
 
 def _record(heard: Heard, said: Said) -> Record:
