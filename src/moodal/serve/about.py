@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Response
-from fastapi.responses import PlainTextResponse
 
 from moodal.serve import documents, metrics
 from moodal.serve.schema import Alive, ModelCard, Ready
@@ -32,7 +31,7 @@ def router(service: Service) -> APIRouter:
         )
         return Response(told.model_dump_json(), 200 if ready else 503, media_type=documents.JSON)
 
-    @routes.get("/metrics", response_class=PlainTextResponse, **documents.refusals())
+    @routes.get("/metrics", **documents.refusals(kind="text/plain"))
     async def scrape() -> Response:
         """Everything that is counted, for Prometheus."""
         service.look()

@@ -65,7 +65,7 @@ def create(settings: Serve, *, together: Path | None = None) -> FastAPI:
     _tell_errors(app)
     _show(app, settings)
     # Outside even of what Starlette puts around everything, so that nothing else tells errors.
-    app.middleware_stack = Edge(app.build_middleware_stack(), service, answers.lanes(service))
+    app.state.edge = app.middleware_stack = Edge(app, service, answers.lanes(service))
     return app
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 
 from moodal.serve.errors import CODES
@@ -31,11 +31,20 @@ _WORDS = {
 ALWAYS = (401, 403, 500)
 
 
-def refusals(*statuses: int) -> dict[str, Any]:
-    """What a route's decorator is given: each status with the one shape of errors."""
+def refusals(*statuses: int, kind: str | None = None) -> dict[str, Any]:
+    """What a route's decorator is given: each status with the one shape of errors.
+
+    kind: the media type of its answer, where that is no JSON.
+    """
     assert set(statuses) <= set(CODES.values()), "every status has a code"
-    told = sorted({*statuses, *ALWAYS})
-    return {"responses": {s: {"model": Failed, "description": _WORDS[s]} for s in told}}
+    failed = {"content": {JSON: {"schema": {"$ref": REFS.format(model=Failed.__name__)}}}}
+    told: dict[int, Any] = {
+        status: {**failed, "description": _WORDS[status]} for status in sorted({*statuses, *ALWAYS})
+    }
+    if kind is None:
+        return {"responses": told}
+    told[200] = {"description": "It.", "content": {kind: {"schema": {"type": "string"}}}}
+    return {"responses": told, "response_class": Response}
 
 
 def ready() -> dict[str, Any]:
@@ -95,7 +104,10 @@ def document(app: FastAPI, settings: Serve) -> dict[str, Any]:
             summary=SUMMARY,
             routes=app.routes,
         )
-        made["components"]["schemas"] |= AskMany.model_json_schema(ref_template=REFS)["$defs"]
+        for shape in (AskMany, Failed):  # which routes refer to, and FastAPI does not know of
+            schema = shape.model_json_schema(ref_template=REFS)
+            parts = schema.pop("$defs", {})
+            made["components"]["schemas"] |= {**parts, shape.__name__: schema}
         if settings.api_keys is not None:
             _lock(made, settings)
         app.openapi_schema = made

@@ -10,6 +10,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
+from fastapi import FastAPI
+
 from moodal.serve import logs
 from moodal.serve.errors import RefusalError, refusal_of
 from moodal.serve.metrics import OTHER
@@ -21,7 +23,6 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OWN_BELOW = "/v2"
 """The other protocol, which checks keys itself, to answer in its own way."""
@@ -34,23 +35,24 @@ _log = logging.getLogger("moodal.serve")
 
 
 class Edge:
-    """ASGI in, ASGI out.
+    """ASGI in, ASGI out: what the server runs in the place of the application, and around it.
 
     lanes: path -> what answers a POST to it without the application.
     """
 
-    def __init__(self, app: App, service: Service, lanes: Mapping[str, Lane]) -> None:
-        self._app, self._lanes = app, lanes
+    def __init__(self, app: FastAPI, service: Service, lanes: Mapping[str, Lane]) -> None:
+        self._app, self._inside, self._lanes = app, app.build_middleware_stack(), lanes
         self._service = service
         self._keys = service.settings.api_keys is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = self._app
         if scope["type"] == "http":
             await self._http(scope, receive, send)
         elif scope["type"] == "websocket":
             await self._web_socket(scope, receive, send)
         else:
-            await self._app(scope, receive, send)
+            await self._inside(scope, receive, send)
 
     async def _web_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -59,38 +61,30 @@ class Edge:
             await receive()
             await send({"type": "websocket.close", "code": 1008, "reason": error.message[:100]})
             return
-        await self._app(scope, receive, send)
+        await self._inside(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         name = logs.request_id(headers.get(b"x-request-id", b""))
-        visit = scope[VISIT] = Visit(headers, name, time.perf_counter())
+        scope[VISIT] = Visit(headers, name, time.perf_counter())
         logs.REQUEST.set(name)
-
-        async def sending(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                visit.status = message["status"]
-                own = ((b"x-request-id", name.encode()), NO_SNIFFING)
-                message["headers"] = [*message.get("headers", ()), *own]
-            await send(message)
-
         if self._service.traces.on:
             with self._service.traces.request(scope["method"], scope["path"], headers):
-                await self._answer(scope, receive, sending)
+                await self._answer(scope, receive, send)
         else:
-            await self._answer(scope, receive, sending)
+            await self._answer(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         visit: Visit = scope[VISIT]
-        lane = self._lanes.get(scope["path"]) if scope["method"] == "POST" else None
         try:
             self._admit(visit.headers)
             self._identify(scope, visit)
+            lane = self._lanes.get(scope["path"]) if scope["method"] == "POST" else None
             if lane is None:
-                await self._app(scope, receive, send)
+                await self._inside(scope, receive, _noting(visit, send))
             else:
                 visit.route = scope["path"]
-                await _send(send, 200, await lane(visit, receive))
+                await _send(visit, 200, await lane(visit, receive), send)
         except Exception as error:  # noqa: BLE001 - the server's edge
             await self._refuse(error, visit, send)
         finally:
@@ -135,7 +129,7 @@ class Edge:
         if visit.status:  # the answer has begun: all that is left is to break it off
             raise error
         more = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in refusal.headers.items()]
-        await _send(send, refusal.status, refusal.body(), *more)
+        await _send(visit, refusal.status, refusal.body(), send, *more)
 
     def _note(self, scope: Scope, visit: Visit) -> None:
         service, seconds = self._service, time.perf_counter() - visit.started
@@ -163,7 +157,24 @@ def _name(host: str) -> str:
     return host if host.endswith("]") else host.rpartition(":")[0] or host
 
 
-async def _send(send: Send, status: int, body: bytes, *more: tuple[bytes, bytes]) -> None:
-    headers = [JSON, (b"content-length", b"%d" % len(body)), *more]
+def _noting(visit: Visit, send: Send) -> Send:
+    """The status is noted, and our headers are added, of what the application sends."""
+
+    async def noting(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            visit.status = message["status"]
+            own = ((b"x-request-id", visit.request.encode()), NO_SNIFFING)
+            message["headers"] = [*message.get("headers", ()), *own]
+        await send(message)
+
+    return noting
+
+
+async def _send(
+    visit: Visit, status: int, body: bytes, send: Send, *more: tuple[bytes, bytes]
+) -> None:
+    visit.status = status
+    name = (b"x-request-id", visit.request.encode())
+    headers = [JSON, (b"content-length", b"%d" % len(body)), name, NO_SNIFFING, *more]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import itertools
 import json
 import logging
 import re
@@ -12,6 +14,8 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TextIO
+
+from pydantic_core import to_json
 
 from moodal.store.ids import new_id
 
@@ -23,7 +27,18 @@ _GATHER_SECONDS = 0.25
 
 def request_id(sent: bytes) -> str:
     """What the client calls its request, where that is a plain word; else a new name."""
-    return sent.decode("ascii") if _ID.fullmatch(sent) else new_id(time.time())
+    if sent and _ID.fullmatch(sent):
+        return sent.decode("ascii")
+    return f"{_mine()}-{next(_count):x}"
+
+
+@functools.cache
+def _mine() -> str:
+    """What the names that this process gives begin with."""
+    return new_id(time.time())
+
+
+_count = itertools.count(1)
 
 
 def set_up(stream: TextIO = sys.stderr) -> None:
@@ -57,20 +72,26 @@ class Requests:
 
     def __init__(self, stream: TextIO = sys.stderr) -> None:
         self._stream = stream
-        self._lines: list[str] = []
+        self._lines: list[bytes] = []
 
     def add(self, values: Mapping[str, str | int | float]) -> None:
         if not self._lines:
             asyncio.get_running_loop().call_later(_GATHER_SECONDS, self.flush)
         told = {"at": _time(time.time()), "level": "info", "event": "request", **values}
-        self._lines.append(json.dumps(told, ensure_ascii=False) + "\n")
+        self._lines.append(to_json(told))
 
     def flush(self) -> None:
         lines, self._lines = self._lines, []
         if lines:
-            self._stream.write("".join(lines))
+            self._stream.write(b"\n".join((*lines, b"")).decode("utf-8"))
             self._stream.flush()
 
 
 def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    """ISO 8601, UTC, to the millisecond."""
+    return f"{_second(int(seconds))}.{int(seconds * 1000) % 1000:03d}+00:00"
+
+
+@functools.lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -46,7 +46,7 @@ def router(service: Service) -> APIRouter:
         )
         return {"rows": [_row(served, judgement) for served, judgement in found]}
 
-    @routes.get("/v1/inputs/{sha256}", **documents.refusals(404, 422, 503))
+    @routes.get("/v1/inputs/{sha256}", **documents.refusals(404, 422, kind="*/*"))
     async def kept_input(sha256: str) -> Response:
         """A kept text, picture or recording."""
         if service.inputs is None:

@@ -82,7 +82,7 @@ def server(
             ready()
 
     config = uvicorn.Config(
-        application,
+        application.state.edge,
         http=protocol(settings.limits.read_seconds),
         loop="uvloop",
         access_log=False,
