@@ -86,6 +86,25 @@ def test_a_live_answer_can_be_corrected(start: Start, visit: Visit) -> None:
     assert served.source == "stream"
 
 
+def test_silence_is_no_answer(server: Running, visit: Visit) -> None:
+    page = visit(server.url)
+    page.evaluate(
+        """() => {
+            AudioContext.prototype.createMediaStreamSource = function () {
+                const quiet = this.createConstantSource();
+                quiet.offset.value = 0;
+                quiet.start();
+                return quiet;
+            };
+        }"""
+    )
+    page.get_by_role("button", name="Talk live").click()
+    expect(page.get_by_text("Silence")).to_be_visible()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator(".empty")).to_contain_text("Nobody spoke, or the microphone is mute.")
+    expect(page.get_by_role("button", name="Talk live")).to_be_enabled()
+
+
 def test_without_permission_the_page_says_what_to_do(server: Running, visit: Visit) -> None:
     page = visit(server.url)
     page.evaluate(

@@ -6,7 +6,7 @@ import { Judge } from "./judge.js";
 import { Picture } from "./picture.js";
 import { Player, Transcript } from "./player.js";
 import { Words } from "./weighted.js";
-import { labelName, number, percent, t } from "./words.js";
+import { duration, labelName, number, percent, t } from "./words.js";
 
 /** @typedef {{text: string, image: Blob | null, audio: Blob | null}} Asked */
 
@@ -103,7 +103,7 @@ function Reasons({ answer, asked }) {
 /** @param {{answer: object, milliseconds: number | null}} props */
 const SmallPrint = ({ answer, milliseconds }) => html`
   <p class="print">
-    ${milliseconds !== null && html`<span>${t("answer.latency", { ms: number(milliseconds) })}</span>`}
+    ${milliseconds !== null && html`<span>${t("answer.latency", { time: duration(milliseconds) })}</span>`}
     <span>${t("answer.model", { version: answer.model_version })}</span>
     ${answer.prediction_id && html`<span>${t("answer.id")} <code>${answer.prediction_id}</code></span>`}
   </p>

@@ -5,6 +5,8 @@ import { measureName, modalityName, number, t } from "./words.js";
 
 /** Where PSI's bar ends. */
 const FULL = 0.5;
+/** What drifts comes first. */
+const SHOWN = 8;
 const COLUMNS = ["measure", "state", "psi", "ks", "n"];
 
 /** @param {{look: object}} props as GET /v1/monitor gives it */
@@ -12,19 +14,28 @@ export const Drift = ({ look: { drift: rows, model, sampled, rows_of_model: all 
   <section class="card drift">
     <h2>${t("drift.title")}</h2>
     <p class="small muted">${t("drift.why", { model, sampled: number(sampled), rows: number(all) })}</p>
+    ${rows.length === 0 && html`<p class="muted">${t("drift.none")}</p>`}
+    ${rows.length > 0 && html`<${Rows} rows=${rows.slice(0, SHOWN)} />`}
     ${
-      rows.length === 0
-        ? html`<p class="muted">${t("drift.none")}</p>`
-        : html`<div class="scroll" tabindex="0" role="region" aria-label=${t("drift.title")}>
-          <table>
-            <thead>
-              <tr>${COLUMNS.map((name) => html`<th scope="col">${t(`drift.${name}`)}</th>`)}</tr>
-            </thead>
-            <tbody>${rows.map((row) => html`<${Row} ...${row} />`)}</tbody>
-          </table>
-        </div>`
+      rows.length > SHOWN &&
+      html`<details class="more">
+      <summary>${t("answer.more", { n: rows.length - SHOWN })}</summary>
+      <${Rows} rows=${rows.slice(SHOWN)} />
+    </details>`
     }
   </section>
+`;
+
+/** @param {{rows: object[]}} props */
+const Rows = ({ rows }) => html`
+  <div class="scroll" tabindex="0" role="region" aria-label=${t("drift.title")}>
+    <table>
+      <thead>
+        <tr>${COLUMNS.map((name) => html`<th scope="col">${t(`column.${name}`)}</th>`)}</tr>
+      </thead>
+      <tbody>${rows.map((row) => html`<${Row} ...${row} />`)}</tbody>
+    </table>
+  </div>
 `;
 
 /**

@@ -43,7 +43,7 @@ export async function openLive(about, on) {
   post({ ...start, ...(about.text && { text: about.text }), ...(key() && { key: key() }) });
   return {
     send: (chunk) => socket.readyState === WebSocket.OPEN && socket.send(chunk),
-    say: (text) => post({ type: "text", text }),
+    say: (text) => post({ type: "text", text: text || null }),
     end: () => post({ type: "end" }),
     leave: () => {
       over = true;

@@ -8,7 +8,7 @@ import { Drift } from "./drift.js";
 import { Empty, Failure, Waiting } from "./notice.js";
 import { plotsOf } from "./plots.js";
 import { Plot } from "./plot.js";
-import { number, percent, t } from "./words.js";
+import { duration, number, percent, t } from "./words.js";
 
 const SPANS = ["1h", "24h", "7d", "30d"];
 const REFRESH_MS = 15_000;
@@ -75,7 +75,7 @@ function Tiles({ look: { requests, buckets, accuracy } }) {
   const range = (pair) => pair && `${percent(pair[0], 0)} – ${percent(pair[1], 0)}`;
   const tiles = [
     [t("tile.requests"), number(requests), t("tile.requestsHint")],
-    [t("tile.slowest"), t("ms", { n: number(slowest, 1) }), t("tile.slowestHint")],
+    [t("tile.slowest"), duration(slowest), t("tile.slowestHint")],
     [t("tile.abstained"), percent(abstained / requests), t("tile.abstainedHint")],
     [
       t("tile.estimated"),

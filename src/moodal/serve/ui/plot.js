@@ -24,16 +24,18 @@ const DAY = 86400;
  * @param {string} props.title
  * @param {string} props.says the plot in a sentence, for those who do not see it
  * @param {number[]} props.at seconds since 1970
+ * @param {number} props.since where the plot begins
+ * @param {number} props.until
  * @param {Line[]} props.lines
  * @param {(value: number) => string} props.show a value as people read it
  * @param {number} [props.top] of the scale, where it is known
  * @param {{at: number}[]} [props.marks] moments to draw a line at
  */
-export function Plot({ title, says, at, lines, show, top, marks = [] }) {
+export function Plot({ title, says, at, since, until, lines, show, top, marks = [] }) {
   const place = useRef(null);
   const themed = useTheme();
   useEffect(() => {
-    const options = optionsOf({ at, lines, show, top, marks });
+    const options = optionsOf({ since, until, lines, show, top, marks });
     const plot = new uPlot(
       { ...options, width: place.current.clientWidth },
       [at, ...lines.map((line) => line.values)],
@@ -65,7 +67,7 @@ function colour(name) {
   return color;
 }
 
-function optionsOf({ at, lines, show, top, marks }) {
+function optionsOf({ since, until, lines, show, top, marks }) {
   const axis = {
     stroke: colour("--muted"),
     grid: { stroke: colour("--line"), width: 1 },
@@ -76,7 +78,7 @@ function optionsOf({ at, lines, show, top, marks }) {
     height: HEIGHT,
     cursor: { sync: { key: "monitor" }, y: false, drag: { x: false, y: false } },
     scales: {
-      x: { time: true },
+      x: { time: true, range: [since, until] },
       y: { range: (_, __, most) => [0, top ?? Math.max(most * HEADROOM, 1e-6)] },
     },
     axes: [
@@ -84,7 +86,7 @@ function optionsOf({ at, lines, show, top, marks }) {
         ...axis,
         size: 32,
         grid: { show: false },
-        values: (_, ticks) => ticks.map((tick) => moment(tick, at.at(-1) - at[0])),
+        values: (_, ticks) => ticks.map((tick) => moment(tick, until - since)),
       },
       { ...axis, size: 56, values: (_, ticks) => ticks.map(show) },
     ],
@@ -109,7 +111,8 @@ const series = ({ name, colour: property, bars, dashed }, show) => ({
   label: name,
   stroke: colour(property),
   width: 2,
-  points: { show: false },
+  // A value between two gaps makes no line: each is a point, too.
+  points: { show: !bars && !dashed, size: 4, fill: colour(property), width: 1 },
   ...(bars && { fill: colour(property), width: 0, paths: uPlot.paths.bars({ size: [0.7, 40] }) }),
   ...(dashed && { dash: [6, 5] }),
   value: (_, value) => (value === null || value === undefined ? "" : show(value)),

@@ -1,11 +1,24 @@
 /** Which plots the monitor draws: what each line is, and the plot in a sentence. */
 
-import { labelName, modalityName, number, percent, t } from "./words.js";
+import { duration, labelName, modalityName, number, percent, t } from "./words.js";
 
 const COLOURS = ["--plot-1", "--plot-2", "--plot-3", "--plot-4", "--plot-5", "--plot-6"];
 
+/** A span without an answer. */
+const NOTHING = {
+  n: 0,
+  p50_ms: null,
+  p99_ms: null,
+  confidence: null,
+  abstained: 0,
+  labels: {},
+  modalities: {},
+};
+
 /** @param {object} look as GET /v1/monitor gives it @returns {object[]} props of Plot */
-export function plotsOf({ buckets, requests, labels, modalities, accuracy, events }) {
+export function plotsOf(look) {
+  const { requests, labels, modalities, accuracy, events, since, until } = look;
+  const buckets = filled(look);
   const at = buckets.map((bucket) => bucket.at);
   const of = (name) => buckets.map((bucket) => bucket[name]);
   const shares = (name, key) =>
@@ -16,9 +29,8 @@ export function plotsOf({ buckets, requests, labels, modalities, accuracy, event
       values: shares(name, key),
       colour: COLOURS[i],
     }));
-  const ms = (value) => t("ms", { n: number(value, value < 10 ? 1 : 0) });
   const whole = (value) => percent(value, 0);
-  const common = { at, marks: events };
+  const common = { at, since, until, marks: events };
   return [
     {
       ...common,
@@ -30,8 +42,8 @@ export function plotsOf({ buckets, requests, labels, modalities, accuracy, event
     {
       ...common,
       title: t("plot.latency"),
-      says: t("plot.latencySays", { ms: number(last(of("p50_ms")) ?? 0, 1) }),
-      show: ms,
+      says: t("plot.latencySays", { time: duration(last(of("p50_ms")) ?? 0) }),
+      show: duration,
       lines: [
         { name: "p50", values: of("p50_ms"), colour: "--plot-1" },
         { name: "p99", values: of("p99_ms"), colour: "--plot-2" },
@@ -79,6 +91,17 @@ export function plotsOf({ buckets, requests, labels, modalities, accuracy, event
       ],
     },
   ].filter((plot) => plot.lines.length > 0);
+}
+
+/** Every span from first to last, those without an answer too. @param {object} look */
+function filled({ buckets, bucket_seconds: span, since, until }) {
+  const told = new Map(buckets.map((bucket) => [bucket.at, bucket]));
+  const first = buckets[0].at - span * Math.floor((buckets[0].at - since) / span);
+  const count = Math.max(1, Math.ceil((until - first) / span));
+  return Array.from({ length: count }, (_, place) => {
+    const at = first + place * span;
+    return told.get(at) ?? { ...NOTHING, at };
+  });
 }
 
 /** The most frequent of some things, as many as there are colours. @param {Record<string, number>} totals */

@@ -12,6 +12,7 @@ import { clock, t } from "./words.js";
  * @property {() => void} began
  * @property {(message: object) => void} message an answer or a silence
  * @property {(answer: object, recording: Blob | null) => void} final
+ * @property {() => void} unheard nothing was said, nor written
  */
 
 /**
@@ -43,7 +44,9 @@ export function Speech({ text, explain, limit, recorded, live, failed }) {
     message(message) {
       if (message.type === "busy") return; // the next second may do better
       if (message.type !== "final") return live.message(message);
-      live.final(message, tape.current ?? turn.current.stop());
+      const recording = tape.current ?? turn.current.stop();
+      if (message.modalities) live.final(message, recording);
+      else live.unheard();
       over();
     },
     failed(error) {
@@ -85,7 +88,7 @@ export function Speech({ text, explain, limit, recorded, live, failed }) {
   return ["record", "live"].map(
     (wanted) => html`
       <button type="button" class="tool" disabled=${mode === "opening"} onClick=${() => start(wanted)}>
-        <${Icon} name=${wanted === "live" ? "live" : "microphone"} />${t(`ask.${wanted}`)}
+        <${Icon} name=${wanted === "live" ? "live" : "microphone"} />${t(`turn.${wanted}`)}
       </button>
     `,
   );

@@ -20,7 +20,7 @@ export function Try({ model, hidden }) {
     ...NOTHING,
     explain: preference("explain", "yes") === "yes",
   });
-  /** @type {[{is: "nothing" | "waiting" | "live" | "answer" | "failed"}, Function]} */
+  /** @type {[{is: "nothing" | "waiting" | "live" | "unheard" | "answer" | "failed"}, Function]} */
   const [outcome, setOutcome] = useState({ is: "nothing" });
   const latest = useRef(new AbortController());
   const place = useRef(null);
@@ -62,6 +62,7 @@ export function Try({ model, hidden }) {
     },
     message: (message) =>
       setOutcome((before) => ({ is: "live", messages: [...(before.messages ?? []), message] })),
+    unheard: () => setOutcome({ is: "unheard" }),
     final: (answer, audio) =>
       setOutcome({
         is: "answer",
@@ -98,6 +99,8 @@ function Outcome({ outcome, model }) {
       return html`<${Waiting}>${t("answer.waiting")}<//>`;
     case "live":
       return html`<${LiveAnswers} messages=${outcome.messages} labels=${model.labels} />`;
+    case "unheard":
+      return html`<${Empty} title=${t("live.unheard")}>${t("live.unheardHint")}<//>`;
     case "failed":
       return html`<${Failure} error=${outcome.error} again=${outcome.again} />`;
     default:
@@ -125,6 +128,7 @@ function formOf({ text, image, audio, explain }) {
 /** The answer in a sentence, for those who hear the page. @param {object} outcome */
 function spoken({ is, answer, messages }) {
   if (is === "live") answer = messages.findLast((message) => message.type === "answer");
+  if (is === "unheard") return t("live.unheard");
   if (!answer) return "";
   const said =
     answer.text ?? (answer.label === null ? number(answer.value, 3) : labelName(answer.label));

@@ -80,6 +80,12 @@ const format = (value, digits, options) =>
     .format(value)
     .replace("-", "−");
 
+/** @param {number} milliseconds as 4.2 ms, 120 ms or 1.9 s */
+export const duration = (milliseconds) =>
+  milliseconds < 1000
+    ? t("ms", { n: number(milliseconds, milliseconds < 10 ? 1 : 0) })
+    : t("seconds", { n: number(milliseconds / 1000, 1) });
+
 /** @param {number} seconds as 1:05 */
 export const clock = (seconds) =>
   `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
