@@ -10,12 +10,15 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import soundfile
 
 from moodal.errors import RecordError
+from moodal.runtime.predict import Model
 from moodal.serve import limits
 from moodal.serve.errors import RefusalError
 from moodal.serve.settings import Limits
 from moodal.types import Record
+from tests.tiny import train_once
 
 
 def webm(seconds: float, *, format: str = "webm") -> bytes:
@@ -41,6 +44,18 @@ def test_a_recording_without_a_length_is_measured_by_its_packets() -> None:
 def test_what_cannot_be_opened_is_left_to_whoever_decodes_it() -> None:
     for content in (b"x", b"\x1aE\xdf\xa3" + b"\0" * 100, b"\x89PNG\r\n\x1a\n"):
         limits.check(Record("0", image=content, audio=content), Limits())
+
+
+def test_a_header_that_lies_is_found_out_by_whoever_decodes() -> None:
+    """Says that a second takes a thousand times as many bytes as it does."""
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(2 * 8000), 8000, format="WAV")
+    content = bytearray(file.getvalue())
+    content[28:32] = (16_000_000).to_bytes(4, "little")
+    limits.check(Record("0", audio=bytes(content)), Limits(seconds=1))
+    model = Model(train_once(), limit_seconds=1)
+    with pytest.raises(RecordError, match="lasts 2 s, at most 1 s are read"):
+        model.read(Record("0", audio=bytes(content)))
 
 
 def test_every_limit_is_inclusive() -> None:

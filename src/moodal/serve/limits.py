@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import struct
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
@@ -129,19 +130,44 @@ def _check_pixels(content: bytes, limits: Limits) -> None:
     _at_most(size, limits.megapixels * MEGAPIXEL, "pixels", "image")
 
 
+class _Sound(NamedTuple):
+    """What a header says."""
+
+    rate: int
+    channels: int
+    seconds: float
+
+
 def _check_sound(content: bytes, limits: Limits) -> None:
     """As _check_pixels."""
+    sound = _wav(content) or _by_libsndfile(content)
+    if sound is None:
+        sound = _Sound(0, 0, _packets_seconds(content, limits.seconds))
+    _at_most(sound.seconds, limits.seconds, "seconds", "audio")
+    _at_most(sound.channels, CHANNELS, "channels", "audio")
+    _at_most(sound.rate, HERTZ, "samples a second", "audio")
+
+
+def _wav(content: bytes) -> _Sound | None:
+    """The usual header at a glance: opening a file takes 100 us, a hundredth of an answer. Whoever
+    lies about his bytes a second is found out where the file is decoded.
+
+    Source: Multimedia Programming Interface and Data Specifications 1.0, "WAVE" (1991).
+    """
+    if content[8:16] != b"WAVEfmt " or len(content) < 32:
+        return None
+    channels, rate, bytes_a_second = struct.unpack_from("<HII", content, 22)
+    return _Sound(rate, channels, len(content) / bytes_a_second) if bytes_a_second else None
+
+
+def _by_libsndfile(content: bytes) -> _Sound | None:
+    """None where it does not know the format, or the header does not say how long it is."""
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as sound:
             rate, channels, n_samples = sound.samplerate, sound.channels, sound.frames
     except soundfile.LibsndfileError:
-        n_samples = _UNKNOWN
-    if n_samples >= _UNKNOWN:
-        _at_most(_packets_seconds(content, limits.seconds), limits.seconds, "seconds", "audio")
-        return
-    _at_most(n_samples / rate, limits.seconds, "seconds", "audio")
-    _at_most(channels, CHANNELS, "channels", "audio")
-    _at_most(rate, HERTZ, "samples a second", "audio")
+        return None
+    return None if n_samples >= _UNKNOWN else _Sound(rate, channels, n_samples / rate)
 
 
 def _packets_seconds(content: bytes, most: float) -> float:

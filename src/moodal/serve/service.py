@@ -35,6 +35,8 @@ Told = TypeVar("Told")
 
 LONG_CHARACTERS = 2_000
 """Of a text that takes a few milliseconds to read."""
+SMALL_BYTES = 500_000
+"""Of a record that is read in a few milliseconds, unless it is a bomb."""
 CLERKS = 4
 """Threads that ask the journal, so that nothing else waits for it."""
 JOURNAL_SECONDS = 5
@@ -209,16 +211,19 @@ class Service:
         self, records: Sequence[Record], tickets: Sequence[Ticket], *, explain: bool
     ) -> list[Answer | Exception]:
         jobs: list[Job[Ticket]] = []
+        alone = len(records) == 1 and self._engine.held == 0
         for record, ticket in zip(records, tickets, strict=True):
             ticket.request, ticket.kept = logs.REQUEST.get(), self.inputs is not None
             if self.traces.on:
                 ticket.context = self.traces.here()
-            jobs.append(Job(record, ticket, explain, dear=ticket.kept or _is_dear(record)))
+            # Where nothing else waits, the engine's own thread reads what is small: one way less.
+            dear = ticket.kept or _cost(record) > (SMALL_BYTES if alone else 0)
+            jobs.append(Job(record, ticket, explain, dear=dear))
         try:
             self._engine.take(jobs)
         except MoodalError as error:
             raise refusal_of(error) from error
-        if len(jobs) == 1 and not jobs[0].dear and not explain:
+        if len(jobs) == 1 and not explain and _cost(records[0]) == 0 and not jobs[0].dear:
             if not self._soon:
                 asyncio.get_running_loop().call_soon(self._answer_soon)
             self._soon += jobs
@@ -308,10 +313,11 @@ def _size(settings: Serve) -> Size:
     )
 
 
-def _is_dear(record: Record) -> bool:
-    """Whether it takes longer to read than the way to a thread."""
-    media = record.image is not None or record.audio is not None
-    return media or (record.text is not None and len(record.text) > LONG_CHARACTERS)
+def _cost(record: Record) -> int:
+    """Bytes that take longer to read than the way to a thread."""
+    long = record.text is not None and len(record.text) > LONG_CHARACTERS
+    media = (v for v in (record.image, record.audio) if v is not None)
+    return long + sum(len(v) if isinstance(v, bytes) else 1 for v in media)
 
 
 def _tell(jobs: Sequence[Job[Ticket]], told: Sequence[Answer | Exception]) -> None:
