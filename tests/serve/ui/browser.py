@@ -34,18 +34,24 @@ def until(page: Page, expression: str) -> None:
     )
 
 
-def ink(page: Page, canvas: str) -> int:
-    """How many pixels of a canvas are drawn on."""
+def ink(page: Page, canvas: str, colour: tuple[int, int, int] | None = None) -> int:
+    """How many pixels of a canvas are drawn on; in one colour, or in any."""
     return int(
         page.locator(canvas).first.evaluate(
-            """canvas => {
+            """(canvas, colour) => {
                 const { width, height } = canvas;
                 const pen = new OffscreenCanvas(width, height)
                     .getContext("2d", { willReadFrequently: true });
                 pen.drawImage(canvas, 0, 0);
-                return pen.getImageData(0, 0, width, height).data
-                    .filter((value, at) => at % 4 === 3 && value > 0).length;
-            }"""
+                const { data } = pen.getImageData(0, 0, width, height);
+                let drawn = 0;
+                for (let at = 0; at < data.length; at += 4) {
+                    const near = (part, i) => Math.abs(data[at + i] - part) < 8;
+                    drawn += data[at + 3] > 0 && (colour === null || colour.every(near));
+                }
+                return drawn;
+            }""",
+            colour,
         )
     )
 

@@ -121,7 +121,7 @@ const series = ({ name, colour: property, bars, dashed }, show) => ({
 function drawMarks(plot, marks) {
   const { ctx, bbox } = plot;
   ctx.save();
-  ctx.strokeStyle = colour("--accent");
+  ctx.strokeStyle = colour("--edge");
   ctx.lineWidth = devicePixelRatio;
   ctx.setLineDash([4, 4]);
   for (const { at } of marks) {
