@@ -251,6 +251,9 @@ def test_whoever_waits_hears_of_a_finish_that_failed(bench: Callable[..., Bench]
     one.fail_finish = 1
     one.submit("1")
     assert isinstance(one.answers(1)["1"], OSError)
+    one.fail_finish = 2  # even that fails: the engine lives
+    one.submit("lost")
+    until(lambda: one.engine.held == 0)
     one.submit("2")
     assert one.answers(2)["2"] == "first:2"
 

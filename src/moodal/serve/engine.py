@@ -6,6 +6,7 @@ protocol; how a record is read, and who is told what came of it, is given to it.
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -20,6 +21,8 @@ from moodal.serve.loaded import Loaded
 from moodal.types import Prediction, Record
 
 Ticket = TypeVar("Ticket")
+
+_log = logging.getLogger("moodal.serve")
 
 AHEAD = 2
 """Batches that may be read before they are answered."""
@@ -102,6 +105,8 @@ class Engine(Generic[Ticket]):
         self._held = 0
         self._open = True
         self._last_alone, self._last_seconds = True, 0.0
+        self.busy = False
+        """Whether a batch is being answered."""
         self._thread = threading.Thread(target=self._run, name="moodal-infer", daemon=True)
         self._thread.start()
 
@@ -118,7 +123,8 @@ class Engine(Generic[Ticket]):
     def prompt(self) -> bool:
         """Whether the one record that was taken may as well be answered at once: nothing else is
         under way, and the last one came alone and was quick."""
-        return self._held == 1 and self._last_alone and self._last_seconds < PROMPT_SECONDS
+        alone = self._held == 1 and not self.busy
+        return alone and self._last_alone and self._last_seconds < PROMPT_SECONDS
 
     def take(self, jobs: Sequence[Job[Ticket]]) -> None:
         """Take some records, all or none; `put` or `answer` is to follow.
@@ -184,7 +190,7 @@ class Engine(Generic[Ticket]):
 
     def answer(self, jobs: Sequence[Job[Ticket]]) -> None:
         """Answer what was taken, in this thread."""
-        started = time.thread_time()
+        started, self.busy = time.thread_time(), True
         readable: dict[Loaded, list[Job[Ticket]]] = {}
         for job in jobs:
             fresh = self._tried(job, self._check)
@@ -197,6 +203,7 @@ class Engine(Generic[Ticket]):
             if job.dear:
                 self._ahead.release()
         self._last_alone, self._last_seconds = len(jobs) == 1, time.thread_time() - started
+        self.busy = False
 
     def _infer(self, loaded: Loaded, jobs: Sequence[Job[Ticket]]) -> None:
         started = time.monotonic()
@@ -255,7 +262,10 @@ class Engine(Generic[Ticket]):
         except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
             for job in jobs:
                 job.error = error
-            self._finish(jobs)
+            try:
+                self._finish(jobs)
+            except Exception:  # noqa: BLE001 - nor must that end the thread
+                _log.exception("nobody could be told what came of %d records", len(jobs))
         with self._lock:
             self._held -= len(jobs)
             self._lock.notify_all()

@@ -271,7 +271,9 @@ class Service:
                 rows.append(row)
         if rows:
             self.spool.append(rows)
-        self.metrics.batch([job.prediction for job in jobs if job.prediction and not job.error])
+        predictions = [job.prediction for job in jobs if job.prediction and not job.error]
+        if predictions:
+            self.metrics.batch(predictions)
         if self.traces.on:
             self._trace(jobs)
         if threading.get_ident() == self._home:
