@@ -90,6 +90,8 @@ def test_the_theme_follows_the_system_until_it_is_switched(asked: Running, visit
     page.get_by_role("button", name="Colours: dark").click()
     expect(page.get_by_role("button", name="Colours: as the system has them")).to_be_visible()
     assert page.evaluate(background) == dark
+    page.emulate_media(color_scheme="light")
+    assert page.evaluate(background) == light
 
 
 @pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
