@@ -150,6 +150,13 @@ def test_a_fault_of_ours_tells_nothing_but_its_request(
 
 
 @pytest.mark.parametrize(
+    "path", ["/%00", "/%ff%fe", "/v1/../v1/model", "//v1/model", "/v1/inputs/%2e%2e"]
+)
+def test_odd_paths_are_not_there(server: Running, path: str) -> None:
+    assert server.get(path).status in (404, 422)
+
+
+@pytest.mark.parametrize(
     ("sent", "kept"),
     [("abc-1.2_3:4", True), ("", False), ("a b", False), ("x" * 65, False), ("<script>", False)],
 )
@@ -159,9 +166,21 @@ def test_a_request_has_an_id(server: Running, sent: str, kept: bool) -> None:
     assert re.fullmatch(r"[\w.:-]{1,64}", found)
 
 
-def test_what_is_no_http_is_told_so_in_our_shape(server: Running) -> None:
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\0\x01\0\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        b"GET / HTTP/9.9\r\nhost: localhost\r\n\r\n",
+        b"POST / HTTP/1.1\r\ncontent-length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+        b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n",
+        b"GET / HTTP/1.1\r\na\0b: c\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_is_told_so_in_our_shape(server: Running, sent: bytes) -> None:
     with socket.create_connection((server.host, server.port), 20) as client:
-        client.sendall(b"\x16\x03\x01\x02\0\x01\0\r\n\r\n")
+        client.sendall(sent)
         reply = client.recv(1000)
     assert reply.startswith(b"HTTP/1.1 400")
     assert b'"code":"bad_request"' in reply

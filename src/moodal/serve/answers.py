@@ -51,7 +51,7 @@ def lanes(service: Service) -> dict[str, Lane]:
             record, explain = await asyncio.to_thread(one, content, kind)
         service.rate.take(came.who)
         answer = await service.answer(record, source="http", caller=came.caller, explain=explain)
-        return to_json(answer)
+        return to_json(answer, inf_nan_mode="null")
 
     async def predict_batch(came: Visit, receive: Receive) -> bytes:
         only_json(came.headers.get(b"content-type", b""))
@@ -63,7 +63,7 @@ def lanes(service: Service) -> dict[str, Lane]:
         _few(len(records), limits.records)
         service.rate.take(came.who, len(records))
         answers = await service.answers(records, caller=came.caller, explain=explain)
-        return to_json({"answers": answers})
+        return to_json({"answers": answers}, inf_nan_mode="null")
 
     return {ONE: predict, MANY: predict_batch}
 

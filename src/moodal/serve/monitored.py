@@ -59,4 +59,4 @@ def _look(book: Journal, service: Service, since: str) -> bytes:
         since=now - look.period(since),
         until=now,
     )
-    return to_json(found.to_dict())
+    return to_json(found.to_dict(), inf_nan_mode="null")
