@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +30,10 @@ OUTPUTS = np.array(
 
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+def intervals_of(resampled: Callable[..., Any], *given: Any, **to: Any) -> metrics.Intervals:
+    return metrics.percentiles(resampled(*given, **to))
 
 
 def test_classification_as_counted_by_hand() -> None:
@@ -117,9 +123,9 @@ def test_every_score_is_plain_json() -> None:
     outputs = OUTPUTS.astype(np.float32)
     both = [
         metrics.classification(TARGETS.astype(np.float64), outputs, LABELS),
-        metrics.classification_intervals(TARGETS, outputs, LABELS, rng=rng(), n=20),
+        intervals_of(metrics.classification_resampled, TARGETS, outputs, LABELS, rng=rng(), n=20),
         metrics.regression(TARGETS, outputs[:, :1]),
-        metrics.regression_intervals(TARGETS, outputs[:, :1], rng=rng(), n=20),
+        intervals_of(metrics.regression_resampled, TARGETS, outputs[:, :1], rng=rng(), n=20),
     ]
     assert json.loads(json.dumps(both, allow_nan=False)) == both
 
@@ -128,9 +134,9 @@ def test_the_interval_of_an_accuracy_is_the_binomial_one() -> None:
     # 400 of 500 right: standard error sqrt(0.8 * 0.2 / 500) = 0.0179.
     outputs = np.tile([0.7, 0.3], (500, 1))
     targets = np.repeat([0, 1], [400, 100])
-    low, high = metrics.classification_intervals(targets, outputs, ("a", "b"), rng=rng(), n=4000)[
-        "accuracy"
-    ]
+    low, high = intervals_of(
+        metrics.classification_resampled, targets, outputs, ("a", "b"), rng=rng(), n=4000
+    )["accuracy"]
     assert low == pytest.approx(0.8 - 1.96 * 0.0179, abs=0.004)
     assert high == pytest.approx(0.8 + 1.96 * 0.0179, abs=0.004)
 
@@ -139,12 +145,24 @@ def test_groups_are_drawn_whole() -> None:
     # Ten speakers of 50 equal rows are worth ten rows: sqrt(0.8 * 0.2 / 10) = 0.126.
     outputs = np.tile([0.7, 0.3], (500, 1))
     targets, groups = np.repeat([0, 1], [400, 100]), np.repeat(list("abcdefghij"), 50)
-    drawn = metrics.classification_intervals(
-        targets, outputs, ("a", "b"), rng=rng(), groups=groups, n=1000
+    drawn = intervals_of(
+        metrics.classification_resampled,
+        targets,
+        outputs,
+        ("a", "b"),
+        rng=rng(),
+        groups=groups,
+        n=1000,
     )["accuracy"]
     assert drawn == [pytest.approx(0.5), 1.0]
-    one_group = metrics.classification_intervals(
-        targets, outputs, ("a", "b"), rng=rng(), groups=["all"] * 500, n=10
+    one_group = intervals_of(
+        metrics.classification_resampled,
+        targets,
+        outputs,
+        ("a", "b"),
+        rng=rng(),
+        groups=["all"] * 500,
+        n=10,
     )
     assert one_group["accuracy"] == [0.8, 0.8]
 
@@ -155,14 +173,14 @@ def test_every_interval_holds_its_score_and_is_the_same_for_the_same_seed(n_rows
     outputs = rng().dirichlet([1, 1, 1], size=n_rows)
     outputs[: n_rows // 2] = np.eye(3)[targets[: n_rows // 2]]
     scores = metrics.classification(targets, outputs, LABELS)
-    intervals = metrics.classification_intervals(targets, outputs, LABELS, rng=rng())
+    intervals = intervals_of(metrics.classification_resampled, targets, outputs, LABELS, rng=rng())
     assert set(intervals) == {
         "accuracy", "macro_f1", "weighted_f1", "macro_precision", "macro_recall",
         "calibration_error", "log_loss",
     }  # fmt: skip
     for name in set(intervals) - {"calibration_error"}:  # biased upwards in a resample
         assert intervals[name][0] < scores[name] < intervals[name][1]
-    again = metrics.classification_intervals(targets, outputs, LABELS, rng=rng())
+    again = intervals_of(metrics.classification_resampled, targets, outputs, LABELS, rng=rng())
     assert intervals == again
 
 
@@ -170,10 +188,14 @@ def test_an_identity_resample_gives_the_score_itself() -> None:
     # One row only: every resample is that row, so both bounds are the score.
     targets, outputs = np.array([1]), np.array([[0.3, 0.6, 0.1]])
     scores = metrics.classification(targets, outputs, LABELS)
-    intervals = metrics.classification_intervals(targets, outputs, LABELS, rng=rng(), n=5)
+    intervals = intervals_of(
+        metrics.classification_resampled, targets, outputs, LABELS, rng=rng(), n=5
+    )
     for name, bounds in intervals.items():
         assert bounds == [pytest.approx(scores[name])] * 2
-    values = metrics.regression_intervals(np.array([1.0]), np.array([2.0]), rng=rng(), n=5)
+    values = intervals_of(
+        metrics.regression_resampled, np.array([1.0]), np.array([2.0]), rng=rng(), n=5
+    )
     assert values == {"mae": [1, 1], "rmse": [1, 1], "acc2": [1, 1], "acc7": [0, 0]}
 
 
@@ -181,7 +203,7 @@ def test_regression_intervals_hold_their_scores() -> None:
     targets = rng().normal(size=300)
     values = targets + np.random.default_rng(1).normal(size=300)
     scores = metrics.regression(targets, values)
-    intervals = metrics.regression_intervals(targets, values, rng=rng())
+    intervals = intervals_of(metrics.regression_resampled, targets, values, rng=rng())
     assert set(intervals) == {"mae", "rmse", "pearson", "acc2", "acc7"}
     for name, (low, high) in intervals.items():
         assert low < scores[name] < high

@@ -15,14 +15,15 @@ from hypothesis import strategies as st
 
 from moodal import text_metrics
 from moodal.errors import CapacityError, DataError
+from moodal.metrics import percentiles
 from moodal.text_metrics import (
     SUMMARY,
     TRANSCRIPT,
     matches,
     summaries,
-    summary_intervals,
+    summary_resampled,
     summary_row,
-    transcript_intervals,
+    transcript_resampled,
     transcript_row,
     transcripts,
     words,
@@ -106,9 +107,10 @@ def test_an_empty_target_has_no_rate_of_its_own() -> None:
     beside = transcripts(None, rows(transcript_row, [("", "one"), ("two", "two")]))
     assert beside["wer"] == 1.0, "what is said over silence is an error"
     assert summaries(None, rows(summary_row, [("", "one")]))["length_ratio"] is None
-    intervals = transcript_intervals(
+    drawn = transcript_resampled(
         None, rows(transcript_row, [("", "one")]), rng=np.random.default_rng(0), n=10
     )
+    intervals = percentiles(drawn)
     assert "wer" not in intervals
     assert intervals["exact"] == [0.0, 0.0]
 
@@ -168,14 +170,14 @@ def test_summaries_are_means_over_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "score", "intervals", "watched"),
+    ("row", "score", "resampled", "watched"),
     [
-        (transcript_row, transcripts, transcript_intervals, ("wer", "cer", "exact")),
-        (summary_row, summaries, summary_intervals, ("rouge1", "rougeL", "length_ratio")),
+        (transcript_row, transcripts, transcript_resampled, ("wer", "cer", "exact")),
+        (summary_row, summaries, summary_resampled, ("rouge1", "rougeL", "length_ratio")),
     ],
 )
 def test_intervals_hold_the_score_and_are_wider_by_group(
-    row: Row, score: Any, intervals: Any, watched: tuple[str, ...]
+    row: Row, score: Any, resampled: Any, watched: tuple[str, ...]
 ) -> None:
     rng = np.random.default_rng(0)
     pairs = [
@@ -183,9 +185,10 @@ def test_intervals_hold_the_score_and_are_wider_by_group(
     ]
     pairs.sort(key=lambda pair: pair[1])
     kept = rows(row, pairs).astype(np.float32)  # as evaluation keeps them
-    found = intervals(None, kept, rng=np.random.default_rng(1), n=300)
-    clustered = intervals(
-        None, kept, rng=np.random.default_rng(1), n=300, groups=np.repeat(np.arange(12), 5)
+    groups = np.repeat(np.arange(12), 5)
+    found, clustered, again = (
+        percentiles(resampled(None, kept, rng=np.random.default_rng(1), n=300, groups=given))
+        for given in (None, groups, None)
     )
     scores = score(None, kept)
     assert set(found) == set(scores) - {"n"}
@@ -193,7 +196,6 @@ def test_intervals_hold_the_score_and_are_wider_by_group(
         low, high = found[name]
         assert low < scores[name] < high
         assert clustered[name][1] - clustered[name][0] > high - low
-    again = intervals(None, kept, rng=np.random.default_rng(1), n=300)
     assert again == found
 
 

@@ -85,7 +85,7 @@ def regression(targets: Floats, values: Floats, labels: Sequence[str] = ()) -> S
     }
 
 
-def classification_intervals(
+def classification_resampled(
     targets: Floats,
     probabilities: Floats,
     labels: Sequence[str],
@@ -93,13 +93,14 @@ def classification_intervals(
     rng: np.random.Generator,
     groups: Sequence[Any] | Numbers | None = None,
     n: int = 1000,
-) -> Intervals:
-    """Percentile bootstrap intervals of every average of `classification`.
+) -> dict[str, Floats]:
+    """Every average of `classification`, of resamples of the rows.
 
     targets, probabilities: as in `classification`. groups: (N,) the group of each row; whole
     groups are then drawn, since the rows of one speaker or film are not independent. n: resamples.
 
-    Returns: score -> [low, high], the 2.5 and 97.5 percentiles of the resamples.
+    Returns: score -> (R,), NaN where undefined; `percentiles` makes intervals of it. The same
+    generator state draws the same rows, so that two models' scores are paired.
     Source: Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 13; groups:
     Field & Welsh, Bootstrapping clustered data (JRSS B 2007), the cluster bootstrap.
     """
@@ -126,10 +127,10 @@ def classification_intervals(
     n_rows = support.sum(axis=1)
     scores["calibration_error"] = calibration_error(rest[:, :-1], n_rows)
     scores["log_loss"] = rest[:, -1] / n_rows
-    return percentiles(scores)
+    return scores
 
 
-def regression_intervals(
+def regression_resampled(
     targets: Floats,
     values: Floats,
     labels: Sequence[str] = (),
@@ -137,16 +138,15 @@ def regression_intervals(
     rng: np.random.Generator,
     groups: Sequence[Any] | Numbers | None = None,
     n: int = 1000,
-) -> Intervals:
-    """Percentile bootstrap intervals of every score of `regression`.
+) -> dict[str, Floats]:
+    """Every score of `regression`, of resamples of the rows.
 
-    Arguments, answer and sources: as in `classification_intervals`. A score that is undefined in
-    every resample has no interval.
+    Arguments, answer and sources: as in `classification_resampled`.
     """
     check(targets, values)
     columns = _regression_columns(targets, values)
     drawn = np.stack([w @ columns for w in resamples(len(targets), groups, n=n, rng=rng)])
-    return percentiles(_regression_scores(drawn))
+    return _regression_scores(drawn)
 
 
 def check(targets: Numbers, answers: Numbers) -> None:
@@ -285,6 +285,8 @@ def resamples(
 
 
 def percentiles(scores: Mapping[str, Floats]) -> Intervals:
+    """Percentile bootstrap intervals: score -> [low, high], the 2.5 and 97.5 percentiles of the
+    resamples. A score that is undefined in every resample has no interval."""
     tail = (1.0 - LEVEL) / 2.0
     defined = {name: values[~np.isnan(values)] for name, values in scores.items()}
     return {

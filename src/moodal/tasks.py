@@ -72,7 +72,7 @@ class Task:
     judge: (target, a record's answer) -> (K,) what `score` needs of it.
     read: (target, code, (K,) judged, Decoded) -> (the answer as text, how far it is off).
     score: ((N,) codes, (N, K) judged, labels) -> metrics.
-    intervals: as score, and groups and a generator -> metric -> [low, high].
+    resampled: as score, and groups and a generator -> metric -> (R,), of resamples of the rows.
     shown: target -> count, as a model may carry it: no one's texts.
     goal: the metric that training watches; higher_is_better says which way.
     kinds: kinds of input that this task reads as another kind. windowed: what is longer than an
@@ -100,7 +100,7 @@ class Task:
     judge: Callable[[str, Answered], Floats]
     read: Callable[[str, float, Floats, Decoded], tuple[str, float]]
     score: Callable[[Floats, Floats, Sequence[str]], Scores]
-    intervals: Callable[..., dict[str, list[float]]]
+    resampled: Callable[..., dict[str, Floats]]
     shown: Callable[[Mapping[str, int]], dict[str, int]]
     goal: str
     higher_is_better: bool
@@ -247,7 +247,7 @@ TASKS: dict[str, Task] = {
         decode=_decode_label,
         read=_read_label,
         score=metrics.classification,
-        intervals=metrics.classification_intervals,
+        resampled=metrics.classification_resampled,
         goal="macro_f1",
         higher_is_better=True,
     ),
@@ -267,7 +267,7 @@ TASKS: dict[str, Task] = {
         decode=_decode_value,
         read=_read_value,
         score=metrics.regression,
-        intervals=metrics.regression_intervals,
+        resampled=metrics.regression_resampled,
         goal="mae",
         higher_is_better=False,
     ),
@@ -281,7 +281,7 @@ TASKS: dict[str, Task] = {
         judge=lambda target, said: text_metrics.summary_row(target, said.text, said.confidence),
         read=lambda target, code, judged, decoded: (decoded.text or "", 1.0 - float(judged[2])),
         score=text_metrics.summaries,
-        intervals=text_metrics.summary_intervals,
+        resampled=text_metrics.summary_resampled,
         goal="rougeL",
         higher_is_better=True,
         kinds={"tokens": "symbols"},
@@ -305,7 +305,7 @@ TASKS: dict[str, Task] = {
             float(judged[:3].sum() / max(1.0, judged[3])),
         ),
         score=text_metrics.transcripts,
-        intervals=text_metrics.transcript_intervals,
+        resampled=text_metrics.transcript_resampled,
         goal="wer",
         higher_is_better=False,
         defaults={

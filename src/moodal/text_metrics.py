@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from moodal import metrics
 from moodal.errors import CapacityError
-from moodal.metrics import CALIBRATION_BINS, Intervals, Scores
+from moodal.metrics import CALIBRATION_BINS, Scores
 from moodal.preprocess.text import HAN
 
 Floats = NDArray[np.floating[Any]]
@@ -92,7 +92,7 @@ def transcripts(targets: object, rows: Floats, labels: object = ()) -> Scores:
     return _scored(rows, _transcript_scores(_transcript_columns(rows).sum(axis=0)[None]))
 
 
-def transcript_intervals(
+def transcript_resampled(
     targets: object,
     rows: Floats,
     labels: object = (),
@@ -100,16 +100,16 @@ def transcript_intervals(
     rng: np.random.Generator,
     groups: Sequence[Any] | NDArray[Any] | None = None,
     n: int = 1000,
-) -> Intervals:
-    """Percentile bootstrap intervals of every score of `transcripts`.
+) -> dict[str, Floats]:
+    """Every score of `transcripts`, of resamples of the rows.
 
-    Arguments, answer and sources: as in metrics.classification_intervals. Rows are drawn, not
+    Arguments, answer and sources: as in metrics.classification_resampled. Rows are drawn, not
     words: the words of one recording are not independent.
     Source: Bisani and Ney, Bootstrap estimates for confidence intervals in ASR performance
     evaluation (ICASSP 2004), section 3.
     """
     drawn = _drawn(_transcript_columns(rows), groups, n=n, rng=rng)
-    return metrics.percentiles(_transcript_scores(drawn))
+    return _transcript_scores(drawn)
 
 
 def summary_row(target: str, answer: str, confidence: float) -> Floats:
@@ -142,7 +142,7 @@ def summaries(targets: object, rows: Floats, labels: object = ()) -> Scores:
     return _scored(rows, _summary_scores(_summary_columns(rows).sum(axis=0)[None]))
 
 
-def summary_intervals(
+def summary_resampled(
     targets: object,
     rows: Floats,
     labels: object = (),
@@ -150,13 +150,13 @@ def summary_intervals(
     rng: np.random.Generator,
     groups: Sequence[Any] | NDArray[Any] | None = None,
     n: int = 1000,
-) -> Intervals:
-    """Percentile bootstrap intervals of every score of `summaries`.
+) -> dict[str, Floats]:
+    """Every score of `summaries`, of resamples of the rows.
 
-    Arguments, answer and sources: as in metrics.classification_intervals.
+    Arguments, answer and sources: as in metrics.classification_resampled.
     """
     drawn = _drawn(_summary_columns(rows), groups, n=n, rng=rng)
-    return metrics.percentiles(_summary_scores(drawn))
+    return _summary_scores(drawn)
 
 
 def matches(target: Sequence[str], answer: Sequence[str]) -> list[bool]:

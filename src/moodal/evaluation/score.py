@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from moodal import metrics
 from moodal.bundle import subset_name
 from moodal.data.language import language
 from moodal.errors import ConfigError, DataError, RecordError
@@ -262,9 +263,8 @@ class _Bootstrap:
         scores = task.score(targets, outputs, labels)
         if self.n > 0:
             rng = np.random.default_rng(self.seed)
-            scores["intervals"] = task.intervals(
-                targets, outputs, labels, groups=groups, rng=rng, n=self.n
-            )
+            drawn = task.resampled(targets, outputs, labels, groups=groups, rng=rng, n=self.n)
+            scores["intervals"] = metrics.percentiles(drawn)
         return scores
 
 

@@ -90,7 +90,7 @@ def decide(
     Source: Bisani and Ney, Bootstrap estimates for confidence intervals in ASR performance
     evaluation (ICASSP 2004), section 5, the probability of improvement; Koehn, Statistical
     significance tests for machine translation evaluation (EMNLP 2004), section 4; groups as in
-    metrics.classification_intervals.
+    metrics.classification_resampled.
     """
     check(old.info, new.info)
     pairs = gather(old, new, records)

@@ -169,35 +169,25 @@ def verdicts(pairs: Pairs, *, resamples: int, seed: int) -> Iterator[Verdict]:
 
 
 def _verdict(key: Key, pairs: Pairs, *, n: int, seed: int) -> Verdict:
-    kept, sign = pairs.slices[key], 1.0 if pairs.task.higher_is_better else -1.0
+    kept, task, n_rows = pairs.slices[key], pairs.task, len(pairs.slices[key].units)
+    sign = 1.0 if task.higher_is_better else -1.0
     units = np.asarray(kept.units)
-    everything = np.arange(len(units))
     columns = [
-        (np.asarray(codes), np.asarray(judged).reshape(len(units), -1), labels)
+        (np.asarray(codes), np.asarray(judged).reshape(n_rows, -1), labels)
         for codes, judged, labels in zip(kept.codes, kept.judged, pairs.labels, strict=True)
     ]
-
-    def scores(rows: Array) -> tuple[float, float]:
-        """Of the old model and the new; NaN where undefined."""
-        found = [pairs.task.score(c[rows], j[rows], labels) for c, j, labels in columns]
-        old, new = (float("nan") if (v := s[pairs.task.goal]) is None else v for s in found)
-        return old, new
-
-    old, new = scores(everything)
-    verdict = Verdict(
-        *key,
-        len(units),
-        metrics.number(old),
-        metrics.number(new),
-        metrics.number(sign * (new - old)),
-    )
-    if len(units) < LEAST_ROWS:
+    old, new = (task.score(*column)[task.goal] for column in columns)
+    gain = None if old is None or new is None else sign * (new - old)
+    verdict = Verdict(*key, n_rows, old, new, gain)
+    if n_rows < LEAST_ROWS:
         return verdict
-    clustered = units.max() >= 0 and len(np.unique(units)) >= MIN_GROUPS
-    rng = np.random.default_rng(seed)
-    drawn = metrics.resamples(len(units), units if clustered else None, n=n, rng=rng)
-    both = np.array([scores(np.repeat(everything, w.astype(np.intp))) for w in drawn])  # (R, 2)
-    gains = sign * (both[:, 1] - both[:, 0])
+    clustered = bool(units.max() >= 0) and len(np.unique(units)) >= MIN_GROUPS
+    groups = units if clustered else None
+    before, after = (  # each with a generator of the same seed, so that the same rows are drawn
+        task.resampled(*column, groups=groups, rng=np.random.default_rng(seed), n=n)[task.goal]
+        for column in columns
+    )
+    gains = sign * (after - before)  # (R,)
     return replace(
         verdict,
         interval=metrics.percentiles({"gain": gains}).get("gain"),
