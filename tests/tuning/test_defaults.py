@@ -168,6 +168,14 @@ def test_auto_is_called_by_its_name_and_nothing_else_changes() -> None:
     assert defaults.resolved(found, {"text": "tokens"}) == found
 
 
+def test_a_narrow_encoder_is_not_halved_to_nothing() -> None:
+    here = situation(LABELLED)
+    run = space.varied(here.run, {"audio_encoder.width": 12, "text_encoder.width": 32})
+    found = defaults.space(Situation(run, here.kinds, here.has_labels)).entries
+    assert found["audio_encoder.width"].ends == (12, 24)
+    assert found["text_encoder.width"].ends == (16, 32, 64)
+
+
 def test_a_run_outside_a_given_space_has_no_place_in_it() -> None:
     here = situation(LABELLED)
     given = space.parse(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import MakePlan
+from searches import MakePlan
 
 from moodal import bundle, config
 from moodal.tuning import finalists, ground
@@ -81,7 +81,7 @@ def test_a_model_that_stands_is_not_trained_again_unless_it_is_another(
 KILLED = """
 import os, signal, sys
 sys.path[:0] = {tests!r}
-import conftest
+import searches
 from pathlib import Path
 from moodal import config
 from moodal.training import checkpoint
@@ -105,10 +105,10 @@ finalists.retrain(plan, standing, standing.run, name="defaults")
 def test_a_finalist_whose_training_was_killed_goes_on(
     data: Path, tmp_path: Path, make_plan: MakePlan, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import conftest
+    import searches
 
     given = ("train.learning_rate=0.02", "train.epochs=2")
-    settings = (*conftest.SETTINGS, f"cache={tmp_path / 'cache'}", *given)
+    settings = (*searches.SETTINGS, f"cache={tmp_path / 'cache'}", *given)
     out, tests = tmp_path / "out", [str(Path(__file__).parent)]
     code = KILLED.format(tests=tests, data=str(data), out=str(out), settings=settings)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)

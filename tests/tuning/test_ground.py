@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from conftest import MakePlan, vectors
+from searches import MakePlan, vectors
 from tiny import SETTINGS
 
 from moodal import config

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import MakePlan
+from searches import MakePlan
 
 from moodal.errors import ConfigError
 from moodal.tuning import plan

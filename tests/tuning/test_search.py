@@ -9,8 +9,8 @@ from typing import Any
 
 import optuna
 import pytest
-from conftest import MakePlan
 from optuna.trial import FrozenTrial, TrialState
+from searches import MakePlan
 
 from moodal.config import Run
 from moodal.errors import ConfigError, DataError

@@ -149,6 +149,8 @@ def space(here: Situation) -> Space:
     return Space(entries={n: e for n, e in entries.items() if not why_idle(n, here)})
 
 
+NARROWEST = 8
+"""Width under which an encoder of sound has no channel left."""
 AUGMENTATION = {
     "text.word_dropout": 0.3,
     "image.crop": 0.3,
@@ -165,7 +167,7 @@ def _learning(run: Run) -> Entries:
     train = run.train
     return {
         "train.learning_rate": _around(train.learning_rate, 10),
-        "train.batch_size": _halved_and_doubled(train.batch_size, 1),
+        "train.batch_size": _halved_and_doubled(train.batch_size, of=1),
         "train.l1": _one_of((0.0, 1e-6, 1e-5, 1e-4), train.l1),
         "train.l2": _around(train.l2, 30) if train.l2 else _one_of((0.0, 1e-3, 1e-2, 0.1), 0.0),
         "train.label_smoothing": _up_to(0.2, train.label_smoothing),
@@ -179,7 +181,7 @@ def _encoder(modality: Modality, encoder: Encoder, kind: Kind) -> Entries:
     known, stage = tuple(REGISTRIES[kind]), f"{modality}_encoder"
     kinds: Entries = {f"{stage}.kind": Choice(values=known)} if len(known) > 1 else {}
     return kinds | {
-        f"{stage}.width": _halved_and_doubled(encoder.width, encoder.heads),
+        f"{stage}.width": _halved_and_doubled(encoder.width, encoder.heads, NARROWEST),
         f"{stage}.layers": Int(low=1, high=max(3, encoder.layers)),
         f"{stage}.dropout": _up_to(0.7, encoder.dropout),
     }
@@ -188,7 +190,7 @@ def _encoder(modality: Modality, encoder: Encoder, kind: Kind) -> Entries:
 def _fusion(fusion: Fusion) -> Entries:
     return {
         "fusion.kind": Choice(values=get_args(Fusion.model_fields["kind"].annotation)),
-        "fusion.width": _halved_and_doubled(fusion.width, fusion.heads),
+        "fusion.width": _halved_and_doubled(fusion.width, fusion.heads, NARROWEST),
         "fusion.dropout": _up_to(0.5, fusion.dropout),
     }
 
@@ -211,10 +213,10 @@ def _one_of(values: tuple[float, ...], here: float) -> Choice:
     return Choice(values=tuple(sorted({*values, here})))
 
 
-def _halved_and_doubled(here: int, of: int) -> Choice:
-    """Multiples of a number, as `here` is one."""
-    half = max(of, here // 2 // of * of)
-    return Choice(values=tuple(sorted({half, here, 2 * here})))
+def _halved_and_doubled(here: int, of: int, least: int = 1) -> Choice:
+    """Multiples of a number, as `here` is one; the half only where it is not below `least`."""
+    half = here // 2 // of * of
+    return Choice(values=tuple(sorted({half if half >= least else here, here, 2 * here})))
 
 
 def values_of(run: Run, found: Space) -> Values | None:

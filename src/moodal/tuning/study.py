@@ -41,6 +41,8 @@ UNPRUNED_TRIALS = 5
 """Trials that must be finished before one is ended early. Source: MedianPruner's default."""
 UNPRUNED_SHARE = 0.2
 """Share of the epochs in which no trial is ended: a slow beginning is no bad end."""
+LEAST_BEST = 5
+"""Trials that importance calls the best, at least. Source: Optuna's PedAnovaImportanceEvaluator."""
 DEFAULTS = "defaults"
 """Marks the trial of the settings that a run without tuning would have."""
 _NAME = "moodal-"
@@ -300,17 +302,18 @@ def _shown(url: str) -> str:
 
 
 def importance(study: optuna.Study, names: Sequence[str]) -> dict[str, float]:
-    """Setting -> its share in what made the best tenth of the trials, the highest first; {} where
-    too few are finished to say.
+    """Setting -> its share in what sets the best tenth of the finished trials apart from all of
+    them, but at least LEAST_BEST, the highest first; {} where fewer than twice these are finished.
 
     Source: Watanabe et al., PED-ANOVA (IJCAI 2023), section 3.
     """
     done = trials(study, TrialState.COMPLETE)
     shared = [name for name in names if any(name in trial.params for trial in done)]
-    if len(done) < 2 * UNPRUNED_TRIALS or not shared:
+    if len(done) < 2 * LEAST_BEST or not shared:
         return {}
+    quantile = max(0.1, LEAST_BEST / len(done))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=quantile)
         found = optuna.importance.get_param_importances(study, evaluator=evaluator, params=shared)
     return {name: float(share) for name, share in found.items()}
