@@ -11,6 +11,7 @@ from searches import SETTINGS, SPACE, MakePlan, tune, vectors
 from moodal import config
 from moodal.tuning.plan import Plan
 from moodal.tuning.result import Tuned
+from tests.postgres import postgres  # noqa: F401 - a fixture
 
 
 @pytest.fixture(scope="session")

@@ -176,6 +176,25 @@ def test_no_trial_of_a_living_process_is_waited_for_when_none_runs(url: str) -> 
     assert told == []
 
 
+def test_a_study_may_be_kept_in_postgresql(
+    postgres: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgres()
+    assert run(url, 1) == [OWN]
+    assert len(run(url, 2)) == 3
+    with pytest.raises(ConfigError, match="holds the trials of other data"):
+        run(url, 1, replace(TERMS, identity={**TERMS.identity, "data": "e"}))
+    code = DIES.format(tests=str(Path(__file__).parent), url=url, before="pass")
+    died = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert died.returncode == 9, died.stderr.decode()
+    for name in ("BEAT_SECONDS", "SILENCE_SECONDS"):
+        monkeypatch.setattr(trials, name, 1)
+    with trials.opened(url, TERMS, OWN) as study:
+        trials.wait(study, lambda line: None)
+        states = [trial.state for trial in study.get_trials()]
+    assert states[-2:] == [TrialState.FAIL, TrialState.WAITING]
+
+
 def reporting(values: list[float]) -> Callable[[optuna.Trial], float]:
     def objective(trial: optuna.Trial) -> float:
         trials.suggested(trial, SPACE)
