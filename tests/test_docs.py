@@ -16,7 +16,17 @@ from moodal.config import Run
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")])
-STAGES = ("data", "preprocess", "model", "training", "evaluation", "bundle", "cli", "architecture")
+STAGES = (
+    "data",
+    "preprocess",
+    "model",
+    "training",
+    "tuning",
+    "evaluation",
+    "bundle",
+    "cli",
+    "architecture",
+)
 
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)

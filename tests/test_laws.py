@@ -360,7 +360,7 @@ import json, pkgutil, sys
 from importlib import import_module
 import moodal
 for module in pkgutil.walk_packages(moodal.__path__, "moodal."):
-    if module.name.split(".")[1] not in ("training", "model", "export", "compress"):
+    if module.name.split(".")[1] not in ("training", "model", "export", "compress", "tuning"):
         import_module(module.name)
 for name in moodal.__all__:
     getattr(moodal, name)

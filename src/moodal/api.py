@@ -32,12 +32,14 @@ if TYPE_CHECKING:
     from moodal.evaluation.result import Report
     from moodal.monitor.gate import Decision
     from moodal.store.journal import Journal
+    from moodal.tuning.result import Tuned
 
 PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 """Endings of a heat map's name -> its format."""
 HEATMAP_SIDE = 1024
 """Longer side of a heat map, in pixels, at most."""
 TRAINING_PACKAGES = ("torch", "accelerate", "safetensors", "onnx")
+TUNING_PACKAGES = (*TRAINING_PACKAGES, "optuna", "sqlalchemy", "alembic", "colorlog")
 
 
 def load(
@@ -110,6 +112,67 @@ def _held_out(file: Path, run: Run) -> HeldOut:
         f"({held.rule}, seed {seed}); --valid names others\n"
     )
     return held
+
+
+def tune(
+    file: Path | str,
+    *,
+    valid: Path | str,
+    out: Path | str,
+    run: Run | Path | str | None = None,
+    settings: Sequence[str] = (),
+    start: Sequence[Path | str] = (),
+    trials: int = 50,
+    time: str | None = None,
+    space: Path | str | None = None,
+    storage: str | None = None,
+    seeds: int = 3,
+    whole: bool = False,
+) -> Tuned:
+    """Search for settings that beat the defaults, and keep a model; see moodal.tuning.
+
+    file, run, settings, start: as in `train`; what they say is what trials vary. valid: the rows to
+    choose by; half of them are kept for the comparison, unless `whole`. out: a folder for the
+    trials, the model, report.html and best.yaml; the same call again goes on where it was stopped.
+    trials: in all. time: after it no trial begins, as in "1h"; None = no limit. space: a YAML file;
+    None = the default one. storage: address of a database that several processes share. seeds: how
+    often the best settings and the defaults are trained to be compared.
+
+    Raises: DataError, ConfigError, ModelError, CapacityError (a package of the extra `tune` is
+        missing, the storage is locked).
+    """
+    parents = tuple(bundle.find(parent) for parent in start)
+    under, file = bundle.settings_of(parents), Path(file)
+    there = () if str(file) == "-" else manifest.columns_of(file)
+    run = configure(
+        Path(run) if isinstance(run, str) else run, settings, under=under, columns=there
+    )
+    try:
+        module = import_module("moodal.tuning.run")
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in TUNING_PACKAGES:
+            raise
+        raise CapacityError(
+            f"tuning needs the package {error.name}: pip install 'moodal[tune]'"
+        ) from error
+    from moodal.monitor.look import period
+    from moodal.tuning.plan import Plan
+
+    asked = Plan(
+        file=file,
+        valid=Path(valid),
+        out=Path(out).resolve(),
+        run=run,
+        start=parents,
+        trials=trials,
+        seconds=None if time is None else period(time),
+        seeds=seeds,
+        space=None if space is None else Path(space),
+        storage=storage,
+        whole=whole,
+    )
+    found: Tuned = module.tune(asked)
+    return found
 
 
 def retrain(

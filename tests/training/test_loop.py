@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,36 @@ def test_it_stops_after_patience_epochs_without_a_better_score(
 ) -> None:
     job = make_job(task, epochs=6, patience=2)
     assert len(loop.fit(scripted(job, scores))) == n_epochs
+
+
+def test_whoever_watches_is_told_every_epoch_and_ends_the_run_by_raising(
+    make_job: MakeJob,
+) -> None:
+    told: list[tuple[float, str]] = []
+
+    def watch(row: Mapping[str, float], words: str) -> None:
+        told.append((row["score"], words))
+        if len(told) == 3:
+            raise Stopped
+
+    job = replace(make_job(LABELLED, epochs=9), folder=None)
+    with pytest.raises(Stopped):
+        loop.fit(scripted(job, [0.5, 0.25, 0.75, 1.0]), watch=watch)
+    assert [score for score, _ in told] == [0.5, 0.25, 0.75]
+    assert told[1][1].startswith(f"epoch 2/9: {job.task.goal} 0.250, loss ")
+
+
+def test_a_run_without_a_folder_keeps_no_checkpoint_and_learns_the_same(
+    make_job: MakeJob,
+) -> None:
+    kept = make_job(LABELLED)
+    unkept = replace(make_job(LABELLED), folder=None)
+    history = loop.fit(unkept)
+    assert kept.folder is not None
+    assert not kept.folder.exists()
+    assert [row["score"] for row in loop.fit(kept)] == [row["score"] for row in history]
+    assert kept.folder.is_dir()
+    assert equal(weights(kept.network), weights(unkept.network))
 
 
 def one_step(make_job: MakeJob, **settings: Any) -> dict[str, Tensor]:

@@ -18,10 +18,11 @@ import pytest
 import tiny
 from tiny import LABELLED, NUMBERED, SETTINGS
 
-from moodal import api, bundle
+from moodal import api, bundle, config
 from moodal.errors import CapacityError, ConfigError, DataError
 from moodal.runtime.predict import Model
-from moodal.training import checkpoint
+from moodal.training import checkpoint, read
+from moodal.training import run as run_module
 
 Rows = list[dict[str, str]]
 
@@ -102,6 +103,29 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "model"
     train(data, out, "train.checkpoint_seconds=1000")
     return out
+
+
+def test_trying_settings_out_scores_as_training_does_and_leaves_nothing(
+    data: Path, whole: Path, tmp_path: Path
+) -> None:
+    model = Model(whole)
+    run = config.load(whole / bundle.CONFIG)
+    run = run.model_copy(update={"cache": tmp_path / "cache"})
+    parts = read.read(read.parts_of(data / "train.csv", data / "dev.csv"), run, None)
+    history = run_module.try_out(parts, run)
+    assert [r["score"] for r in history] == [r["score"] for r in model.info.history]
+    assert [r["valid_loss"] for r in history] == [r["valid_loss"] for r in model.info.history]
+    assert beside(tmp_path) == ["cache"]
+
+
+def test_a_model_may_be_judged_by_some_rows_of_another_file(data: Path, tmp_path: Path) -> None:
+    rows = np.arange(tiny.N_DEV) % 2 == 0
+    part = read.Part(data / "dev.csv", rows)
+    run = config.load(None, (*SETTINGS, "train.epochs=1", f"cache={tmp_path / 'cache'}"))
+    model = run_module.train(data / "train.csv", valid=part, out=tmp_path / "model", run=run)
+    assert model.info.data["valid"]["rows"] == tiny.N_DEV // 2
+    assert model.info.data["valid"]["sha256"] == part.fingerprint()
+    assert model.info.data["train"]["rows"] == 24
 
 
 def test_a_run_killed_twice_and_resumed_gives_the_same_weights_bit_for_bit(

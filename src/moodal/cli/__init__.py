@@ -10,6 +10,7 @@ import click
 from moodal.cli import service
 from moodal.cli.data import data
 from moodal.cli.models import evaluate, info, predict, train
+from moodal.cli.tuning import tune
 from moodal.errors import MoodalError
 
 
@@ -33,5 +34,5 @@ def cli() -> None:
     """Texts, images and recordings in, a sentiment model that you own out."""
 
 
-for command in (data, train, evaluate, predict, info, *service.COMMANDS):
+for command in (data, train, tune, evaluate, predict, info, *service.COMMANDS):
     cli.add_command(command)

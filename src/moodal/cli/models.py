@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
-from moodal.cli.options import PATH, columns_option, json_option, model_option, pairs_of
+from moodal.cli.options import (
+    PATH,
+    columns_as_settings,
+    columns_option,
+    json_option,
+    model_option,
+    pairs_of,
+)
 from moodal.cli.show import answer_text, flat, json_text
 from moodal.types import TaskName
 
@@ -56,14 +62,9 @@ def train(
     as_json: bool,
 ) -> None:
     """Train a model on FILE and save it as a folder."""
-    if label and target:
-        raise click.UsageError("--label and --target name the same column; give one of them")
+    columns = columns_as_settings(renames, label=label, target=target, group=group)
     from moodal.api import train as run_train
 
-    named = {"label": label or target, "group": group}
-    renamed = pairs_of(renames) | {ours: theirs for ours, theirs in named.items() if theirs}
-    # A name is text: "no" and "2024" would be something else in YAML, but not as JSON writes them.
-    columns = (f"columns.{ours}={json.dumps(theirs)}" for ours, theirs in renamed.items())
     settings = (*([f"task={task}"] if task else []), *columns, *settings)
     model = run_train(
         file,

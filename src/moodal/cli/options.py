@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,3 +50,15 @@ def columns_of(renames: Iterable[str]) -> Any:
     from moodal import config
 
     return config.parse({"columns": pairs_of(renames)}).columns
+
+
+def columns_as_settings(
+    renames: Iterable[str], *, label: str | None, target: str | None, group: str | None
+) -> tuple[str, ...]:
+    """--column, --label or --target, and --group as settings of a run."""
+    if label and target:
+        raise click.UsageError("--label and --target name the same column; give one of them")
+    named = {"label": label or target, "group": group}
+    renamed = pairs_of(renames) | {ours: theirs for ours, theirs in named.items() if theirs}
+    # A name is text: "no" and "2024" would be something else in YAML, but not as JSON writes them.
+    return tuple(f"columns.{ours}={json.dumps(theirs)}" for ours, theirs in renamed.items())

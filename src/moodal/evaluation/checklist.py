@@ -19,7 +19,7 @@ import yaml
 
 from moodal.bundle import Info, writing
 from moodal.errors import DataError
-from moodal.evaluation import report, stimuli
+from moodal.evaluation import page, report, stimuli
 from moodal.evaluation.expectations import (
     EXPECTATIONS,
     SURE,
@@ -274,7 +274,7 @@ def _cells(outcomes: Sequence[Outcome]) -> list[str]:
     of_all = tally(outcomes)
     rates = [tally(o for o in outcomes if o.case.lang == lang).failure_rate for lang in LANGUAGES]
     counts = [str(of_all.n), str(of_all.failed), str(of_all.skipped)]
-    return counts + [report.number(rate) for rate in (of_all.failure_rate, *rates)]
+    return counts + [page.number(rate) for rate in (of_all.failure_rate, *rates)]
 
 
 def _line(outcome: Outcome) -> str:

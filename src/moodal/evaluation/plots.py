@@ -65,16 +65,16 @@ def confusion(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
             return
         places = np.arange(len(labels)) + 0.5
         axes.set_xticks(
-            places, [_short(x) for x in labels], rotation=30, ha="right", rotation_mode="anchor"
+            places, [short(x) for x in labels], rotation=30, ha="right", rotation_mode="anchor"
         )
-        axes.set_yticks(places, [_short(x) for x in labels])
+        axes.set_yticks(places, [short(x) for x in labels])
         for (i, j), share in np.ndenumerate(shares):
             colour = "white" if share > 0.55 else INK
             axes.text(
                 j + 0.5, i + 0.5, f"{table[i, j]:,.0f}", ha="center", va="center", color=colour
             )
 
-    return _svg(draw, (side + 0.9, side), "confusion")
+    return svg(draw, (side + 0.9, side), "confusion")
 
 
 def subsets(scores: Mapping[str, Scores], metric: str) -> str:
@@ -100,7 +100,7 @@ def subsets(scores: Mapping[str, Scores], metric: str) -> str:
         axes.spines["left"].set_visible(False)
         axes.margins(x=0.12)
 
-    return _svg(draw, (7.2, 0.9 + 0.55 * len(names)), "subsets")
+    return svg(draw, (7.2, 0.9 + 0.55 * len(names)), "subsets")
 
 
 def calibration(bins: Sequence[Scores]) -> str:
@@ -132,7 +132,7 @@ def calibration(bins: Sequence[Scores]) -> str:
         axes.grid()
         axes.legend(loc="upper left")
 
-    return _svg(draw, (5.4, 4.4), "calibration")
+    return svg(draw, (5.4, 4.4), "calibration")
 
 
 def training(history: Sequence[Mapping[str, float]]) -> str:
@@ -163,7 +163,7 @@ def training(history: Sequence[Mapping[str, float]]) -> str:
             lines += right.lines
         axes.legend(handles=lines, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 
-    return _svg(draw, (5.8, 4.4), "training")
+    return svg(draw, (5.8, 4.4), "training")
 
 
 def _curve(axes: Axes, history: Sequence[Mapping[str, float]], key: str, **style: Any) -> None:
@@ -172,11 +172,11 @@ def _curve(axes: Axes, history: Sequence[Mapping[str, float]], key: str, **style
         axes.plot(*zip(*points, strict=True), marker="o", markersize=3.5, **style)
 
 
-def _short(label: str) -> str:
+def short(label: str) -> str:
     return label if len(label) <= 18 else label[:17] + "…"
 
 
-def _svg(draw: Any, inches: tuple[float, float], name: str) -> str:
+def svg(draw: Any, inches: tuple[float, float], name: str) -> str:
     """Draw on a figure of its own and return its SVG element, ids made unique by name."""
     try:
         import matplotlib
@@ -193,6 +193,6 @@ def _svg(draw: Any, inches: tuple[float, float], name: str) -> str:
         figure = Figure(figsize=inches, layout="constrained")
         draw(figure.add_subplot())
         figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg)
+    drawn = buffer.getvalue()
+    drawn = drawn[drawn.index("<svg") :]
+    return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", drawn)

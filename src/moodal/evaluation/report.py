@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-import tempfile
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,8 @@ import numpy as np
 from moodal import config, metrics
 from moodal.bundle import writing
 from moodal.errors import CapacityError, DataError, RecordError
-from moodal.evaluation import plots
+from moodal.evaluation import page, plots
+from moodal.evaluation.page import check_packages, interval, number
 from moodal.evaluation.result import MAX_TEXT, Report, Scores, WorstError
 from moodal.preprocess import audio, image
 from moodal.runtime.regions import Weights, overlay
@@ -79,13 +78,7 @@ def check_place(out: Path) -> None:
 
     Raises: CapacityError when the extra `report` is missing; DataError when `out` is a file.
     """
-    for package in ("jinja2", "matplotlib"):
-        try:
-            import_module(package)
-        except ImportError as error:
-            raise CapacityError(
-                f"the report needs {package}, which is not installed; pip install 'moodal[report]'"
-            ) from error
+    check_packages()
     if out.exists() and not out.is_dir():
         raise DataError(f"{out}: is a file; a report is a folder, name another with --out")
 
@@ -110,12 +103,13 @@ def write(
         `out` is a file.
     """
     settings = settings or config.Audio()
-    page = render(report, history=history, info=info or {}, settings=settings, regions=regions)
+    html = render(report, history=history, info=info or {}, settings=settings, regions=regions)
     numbers = json.dumps(report.to_dict(), ensure_ascii=False, indent=1, allow_nan=False)
     try:
         with writing(out):
             out.mkdir(parents=True, exist_ok=True)
-            return _write(out, {NUMBERS: numbers + "\n", PAGE: page})
+            page.write(out, {NUMBERS: numbers + "\n", PAGE: html})
+            return out / PAGE
     except (FileExistsError, NotADirectoryError) as error:
         raise DataError(
             f"{out}: is a file, or inside one; a report is a folder, name another with --out"
@@ -134,46 +128,25 @@ def render(
 
     Raises: CapacityError when jinja2 or matplotlib is missing.
     """
-    try:
-        import jinja2
-    except ImportError as error:
-        raise CapacityError(
-            "the report needs jinja2, which is not installed; pip install 'moodal[report]'"
-        ) from error
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"number": number, "interval": _interval}
-    template = resources.files("moodal.evaluation").joinpath(TEMPLATE).read_text(encoding="utf-8")
     goal = TASKS[report.task].goal
     shown = regions or [()] * len(report.worst)
-    return environment.from_string(template).render(
-        report=report,
-        metrics=METRICS,
-        headline=[key for key in METRICS if key in report.scores],
-        columns=[key for key in COLUMNS if key in report.scores],
-        goal=goal,
-        level=metrics.LEVEL,
-        facts=_facts(report, info),
-        figures=_figures(report, history, goal),
-        errors=[
+    values = {
+        "report": report,
+        "metrics": METRICS,
+        "headline": [key for key in METRICS if key in report.scores],
+        "columns": [key for key in COLUMNS if key in report.scores],
+        "goal": goal,
+        "level": metrics.LEVEL,
+        "facts": _facts(report, info),
+        "figures": _figures(report, history, goal),
+        "errors": [
             _shown(error, settings, mattered)
             for error, mattered in zip(report.worst, shown, strict=True)
         ],
-        best=[_shown(answer, settings, ()) for answer in report.best],
-        spoken=_is_text(report),
-    )
-
-
-def _write(out: Path, files: Mapping[str, str]) -> Path:
-    """All of them or none: each is whole under a temporary name before any is renamed."""
-    with tempfile.TemporaryDirectory(prefix=".report.", dir=out) as folder:
-        for name, text in files.items():
-            # Half a surrogate pair, which JSON can hold and UTF-8 cannot, is written as \ud800.
-            Path(folder, name).write_text(text, encoding="utf-8", errors="backslashreplace")
-        for name in files:
-            Path(folder, name).replace(out / name)
-    return out / PAGE
+        "best": [_shown(answer, settings, ()) for answer in report.best],
+        "spoken": _is_text(report),
+    }
+    return page.render(TEMPLATE, values, package=page.SHARED, filters={})
 
 
 def table(report: Report) -> str:
@@ -186,7 +159,7 @@ def table(report: Report) -> str:
     lines = [f"{title}: {scores['n']:,} rows scored, {', '.join(counts)}".removeprefix(": "), ""]
     intervals = scores.get("intervals", {})
     keys = [key for key in METRICS if key in scores]
-    rows = [[key, number(scores[key]), _interval(intervals.get(key))] for key in keys]
+    rows = [[key, number(scores[key]), interval(intervals.get(key))] for key in keys]
     lines += aligned(rows)
     columns = [key for key in COLUMNS if key in scores]
     parts = (("seen", report.subsets), ("language", report.languages), ("group", report.groups))
@@ -220,14 +193,6 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _width(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-
-
-def number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _interval(bounds: Sequence[float] | None) -> str:
-    return "" if bounds is None else f"[{bounds[0]:.3f}, {bounds[1]:.3f}]"
 
 
 def _is_text(report: Report) -> bool:

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from moodal.errors import DataError, ModelError
-from moodal.evaluation.report import aligned, number
+from moodal.evaluation.page import number
+from moodal.evaluation.report import aligned
 from moodal.evaluation.score import Info, Model
 from moodal.monitor.paired import LEAST_ROWS, Pairs, Verdict, gather, verdicts
 from moodal.tasks import TASKS, Task

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,14 @@ from moodal.training.loader import Batch, Loader
 from moodal.training.objectives import SAYS, Loss
 from moodal.types import Seq
 
+Watch = Callable[[Mapping[str, float], str], None]
+"""Told of every epoch once it is judged: its row of the history, and the same in words. What it
+raises ends the run."""
+
+
+def say(row: Mapping[str, float], words: str) -> None:
+    tqdm.write(words, file=sys.stderr)
+
 
 @dataclass(slots=True)
 class State:
@@ -45,8 +53,8 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a run is made of. decode: how texts are searched for. identity: settings and data, which
-    a resumed run must share."""
+    """What a run is made of. decode: how texts are searched for. folder: of its checkpoints; None =
+    it keeps none. identity: settings and data, which a resumed run must share."""
 
     network: Network
     loss: Loss
@@ -55,7 +63,7 @@ class Job:
     valid: Loader
     settings: Train
     decode: Decode
-    folder: Path
+    folder: Path | None
     identity: dict[str, Any]
 
     @property
@@ -63,14 +71,14 @@ class Job:
         return self.codec.task
 
 
-def fit(job: Job, *, resume: bool = False) -> list[dict[str, float]]:
+def fit(job: Job, *, resume: bool = False, watch: Watch = say) -> list[dict[str, float]]:
     """Train until the score on the validation set stops rising; leave the best weights in place.
 
     Returns: one row an epoch: epoch, train_loss, valid_loss, score, seconds, loader_share (of
     the time, spent waiting for batches). Raises: ConfigError, CapacityError.
     """
     torch.manual_seed(job.settings.seed)
-    run = _Fit(job)
+    run = _Fit(job, watch)
     if resume:
         run.restore()
     while not run.state.finished:
@@ -80,8 +88,8 @@ def fit(job: Job, *, resume: bool = False) -> list[dict[str, float]]:
 
 
 class _Fit:
-    def __init__(self, job: Job) -> None:
-        self.job, self.state = job, State()
+    def __init__(self, job: Job, watch: Watch) -> None:
+        self.job, self.state, self.watch = job, State(), watch
         settings = job.settings
         job.network.freeze(settings.freeze)
         # Accelerate keeps one precision for the process; a run has its own.
@@ -180,7 +188,7 @@ class _Fit:
         if self.accelerator.is_main_process:
             name = f"epoch {state.epoch + 1}/{self.job.settings.epochs}"
             sets = "".join(f", {group} {goal:.3f}" for group, goal in found.items() if group)
-            tqdm.write(f"{name}: {tell}{sets}, {seconds:.0f} s", file=sys.stderr)
+            self.watch(row, f"{name}: {tell}{sets}, {seconds:.0f} s")
         sign = 1.0 if task.higher_is_better else -1.0
         if state.best_score is None or sign * score > sign * state.best_score:
             state.best_score, state.best_epoch = score, state.epoch
@@ -239,7 +247,7 @@ class _Fit:
 
     def save(self) -> None:
         self.saved = time.monotonic()
-        if not self.accelerator.is_main_process:
+        if self.job.folder is None or not self.accelerator.is_main_process:
             return
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
@@ -255,6 +263,7 @@ class _Fit:
         checkpoint.save(self.job.folder, tensors, state)
 
     def restore(self) -> None:
+        assert self.job.folder is not None, "what keeps no checkpoints is not resumed"
         tensors, values = checkpoint.load(self.job.folder, self.job.identity)
         self.network.load_state_dict(_part(tensors, "network."))
         self.best = _part(tensors, "best.")

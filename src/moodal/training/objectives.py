@@ -118,6 +118,8 @@ LOSSES: dict[str, dict[str, Callable[[Cost], Loss]]] = {
     "transcribe": {"auto": ctc},
 }
 
+SMOOTHED = (cross_entropy, token_cross_entropy)
+"""Losses that train.label_smoothing reaches."""
 
 Texts = Callable[[Network, Batch, Codec, Decode], list[Said]]
 """What a network says of a batch, each symbol the likeliest: greedy, since training only compares

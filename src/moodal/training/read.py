@@ -68,10 +68,10 @@ class TwoParts(NamedTuple):
     valid: Part
 
 
-def parts_of(file: Path, valid: Path | HeldOut) -> TwoParts:
+def parts_of(file: Path, valid: Path | HeldOut | Part) -> TwoParts:
     if isinstance(valid, HeldOut):
         return TwoParts(Part(file, ~valid.is_held), Part(file, valid.is_held))
-    return TwoParts(Part(file), Part(valid))
+    return TwoParts(Part(file), valid if isinstance(valid, Part) else Part(valid))
 
 
 def read(sources: TwoParts, run: Run, known: Lexicon | None) -> Parts:

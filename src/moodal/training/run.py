@@ -28,6 +28,9 @@ from moodal.training import start as starting
 from moodal.training.examples import Parts
 from moodal.training.finish import Origin, finish
 from moodal.training.loader import Loader
+from moodal.training.loop import Watch
+from moodal.training.read import Part
+from moodal.training.start import Parent
 
 Array = NDArray[Any]
 
@@ -38,7 +41,7 @@ MEASURED_ROWS = 2000
 def train(
     file: Path,
     *,
-    valid: Path | HeldOut,
+    valid: Path | HeldOut | Part,
     out: Path,
     run: Run | None = None,
     start: Sequence[Path] = (),
@@ -47,9 +50,10 @@ def train(
     """Train a model and save it as a bundle.
 
     file, valid: manifests (CSV, TSV, JSONL, Parquet) for training and validation; valid may be rows
-    of `file` that are held out. out: the folder to write; a bundle there is replaced when the new
-    one is whole. run: settings, None = defaults. start: trained models whose words and weights to
-    begin with. resume: go on with the run of the same settings and data that was stopped.
+    of `file` that are held out, or a part of another file. out: the folder to write; a bundle there
+    is replaced when the new one is whole. run: settings, None = defaults. start: trained models
+    whose words and weights to begin with. resume: go on with the run of the same settings and data
+    that was stopped.
 
     Raises: DataError, ConfigError, ModelError, CapacityError.
     """
@@ -63,12 +67,7 @@ def train(
     identity = {"settings": settings, "data": hashes, "parents": lineage}
     with Workplace(out, identity, resume=resume) as place:
         parts = reading.read(reading.parts_of(file, valid), run, starting.lexicon(parents))
-        torch.manual_seed(run.train.seed)
-        network = build.network(run, parts.settings, _measure(parts, run))
-        parts = reading.that_fit(parts, network)
-        if parents:
-            starting.take_over(network, parts, parents)
-        job = _job(parts, network, run, place)
+        parts, job = _job(parts, run, parents, place)
         history = loop.fit(job, resume=resume)
         origin = Origin(run, hashes, history, tuple(lineage))
         processes = PartialState()
@@ -76,6 +75,18 @@ def train(
             finish(job, parts, origin, out=out, scratch=place.folder / "bundle")
         processes.wait_for_everyone()
         return Model(out)
+
+
+def try_out(
+    parts: Parts, run: Run, *, parents: Sequence[Parent] = (), watch: Watch = loop.say
+) -> list[dict[str, float]]:
+    """What settings are worth: as train, from rows that are read, but nothing is kept.
+
+    Returns: as loop.fit. Raises: ConfigError, CapacityError, and what `watch` raises.
+    """
+    torch.set_num_threads(run.train.threads)
+    _, job = _job(parts, run, parents, None)
+    return loop.fit(job, watch=watch)
 
 
 class Workplace:
@@ -163,7 +174,19 @@ def _vectors(parts: Parts, run: Run) -> Array | None:
     return np.where(known[:, None], found, drawn).astype(np.float32)
 
 
-def _job(parts: Parts, network: Network, run: Run, place: Workplace) -> loop.Job:
+def _job(
+    parts: Parts, run: Run, parents: Sequence[Parent], place: Workplace | None
+) -> tuple[Parts, loop.Job]:
+    """A network as the run begins with it, the rows that fit it, and both as a job."""
+    torch.manual_seed(run.train.seed)
+    network = build.network(run, parts.settings, _measure(parts, run))
+    parts = reading.that_fit(parts, network)
+    if parents:
+        starting.take_over(network, parts, parents)
+    return parts, _as_job(parts, network, run, place)
+
+
+def _as_job(parts: Parts, network: Network, run: Run, place: Workplace | None) -> loop.Job:
     settings = run.train
     n_outputs, power = parts.task.n_outputs(parts.labels), settings.class_weights
     sets = None
@@ -192,6 +215,6 @@ def _job(parts: Parts, network: Network, run: Run, place: Workplace) -> loop.Job
         valid=dataclasses.replace(train, examples=parts.valid, seed=0, training=False, hides=()),
         settings=settings,
         decode=run.decode,
-        folder=place.folder,
-        identity=place.identity,
+        folder=place.folder if place else None,
+        identity=place.identity if place else {},
     )

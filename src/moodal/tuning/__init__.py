@@ -1,0 +1,1 @@
+"""Search for settings, from a space to the model that is kept."""
