@@ -58,6 +58,15 @@ def test_a_new_model_is_taken_up(start: Callable[..., Running], folder: Path) ->
     assert reloader.look() is False
 
 
+def test_a_model_that_came_while_the_service_began_is_taken_up(
+    start: Callable[..., Running], folder: Path
+) -> None:
+    running = start(model=folder, reload_seconds=3600)
+    version = resave(folder, threshold=0.999)
+    assert Reloader(running.service).look() is True
+    assert running.service.version == version
+
+
 def test_it_is_taken_up_by_itself(start: Callable[..., Running], folder: Path) -> None:
     running = start(model=folder, reload_seconds=0.01)
     version = resave(folder, threshold=0.999)

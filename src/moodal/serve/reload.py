@@ -24,7 +24,7 @@ class Reloader:
         self._service = service
         ears = service.settings.transcriber
         self._files = [f / bundle.INFO for f in (service.folder, ears) if f is not None]
-        self._seen = self._signature()
+        self._seen = self._signature() if self._is_current() else ()
 
     def first(self) -> None:
         """Write down which model answers, unless that is what was written last."""
@@ -60,6 +60,13 @@ class Reloader:
         _log.info("the model %s (%s) answers from now on", fresh.model.info.name, fresh.version)
         self._record("served", fresh.version, {})
         return True
+
+    def _is_current(self) -> bool:
+        """Whether what lies in the folder is what was loaded, some moments ago."""
+        try:
+            return bundle.version(bundle.load(self._service.folder)) == self._service.version
+        except MoodalError:
+            return False
 
     def _refuse(self, error: Exception) -> None:
         service = self._service
