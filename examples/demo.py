@@ -54,7 +54,7 @@ def check(command: list[str]) -> None:
     process = subprocess.Popen(command)
     try:
         wait_for(f"{service}/readyz", process)
-        assert "moodal" in get(f"{service}/"), "the page is not there"
+        assert "<title>Moodal" in get(f"{service}/"), "the page is not there"
         answer = ask(f"{service}/v1/predict", {"text": TEXTS[0], "explain": True})
         print(json.dumps(answer, ensure_ascii=False)[:300], flush=True)
         assert answer["label"] == "negative", answer
