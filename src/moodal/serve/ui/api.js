@@ -35,7 +35,7 @@ export const doors = {
 let asking = null;
 
 /** @param {boolean} refused the key that was sent is not known */
-export async function needKey(refused) {
+async function needKey(refused) {
   asking ??= doors.askForKey(refused).finally(() => (asking = null));
   try {
     await asking;
