@@ -64,7 +64,7 @@ class Bench:
         if job.record.id.startswith("bad"):
             raise RecordError("is bad", field="text")
         self.read.append(job.record.id)
-        job.read = cast(Any, FakeRead(job.record, {}))
+        job.read = cast(Any, FakeRead(job.record, {"text": job.record.id}))
         self.noticed.release()
 
     def _finish(self, jobs: Sequence[Job[str]]) -> None:
@@ -133,6 +133,16 @@ def test_a_batch_is_no_larger_than_its_setting(bench: Callable[..., Bench]) -> N
     one.fake.gate.set()
     one.wait(6)
     assert [len(batch) for batch in one.fake.batches] == [1, 2, 2, 1]
+
+
+def test_short_records_do_not_wait_in_the_place_of_long_ones(bench: Callable[..., Bench]) -> None:
+    one = bench(open=False)
+    held_up(one)
+    short, long = [f"s{n}" for n in range(9)], [f"long-{n:095}" for n in range(9)]
+    one.submit(*(id for pair in zip(short, long, strict=True) for id in pair))
+    one.fake.gate.set()
+    assert one.answers(19) == {id: f"first:{id}" for id in ("0", *short, *long)}
+    assert [sorted(batch) for batch in one.fake.batches] == [["0"], short, long]
 
 
 @pytest.mark.parametrize("dear", [False, True])

@@ -10,7 +10,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -26,6 +26,9 @@ _log = logging.getLogger("moodal.serve")
 
 AHEAD = 2
 """Batches that may be read before they are answered."""
+LONGER, FEWEST = 1.4, 8
+"""How much longer the longest record of a part may be than its shortest, and how many records are
+worth a part of their own."""
 PROMPT_SECONDS = 0.005
 """Of the processor: a record that takes no longer may be answered by whoever asks, which spares it
 the way to a thread."""
@@ -198,7 +201,8 @@ class Engine(Generic[Ticket]):
                 assert job.loaded is not None, "whoever reads says who"
                 readable.setdefault(job.loaded, []).append(job)
         for loaded, some in readable.items():
-            self._infer(loaded, some)
+            for alike in _alike(some):
+                self._infer(loaded, alike)
         for job in jobs:
             if job.dear:
                 self._ahead.release()
@@ -269,6 +273,23 @@ class Engine(Generic[Ticket]):
         with self._lock:
             self._held -= len(jobs)
             self._lock.notify_all()
+
+
+def _alike(jobs: list[Job[Ticket]]) -> Iterator[list[Job[Ticket]]]:
+    """Parts of about the same length: a batch is as long as its longest record, and all of it is
+    computed."""
+    jobs.sort(key=_positions)
+    start = 0
+    for end in range(1, len(jobs) + 1):
+        if end == len(jobs) or (
+            end - start >= FEWEST and _positions(jobs[end]) > LONGER * _positions(jobs[start])
+        ):
+            yield jobs[start:end]
+            start = end
+
+
+def _positions(job: Job[Ticket]) -> int:
+    return 0 if job.read is None else sum(map(len, job.read.arrays.values()))
 
 
 def _explained(job: Job[Ticket]) -> None:
