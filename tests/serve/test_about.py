@@ -143,6 +143,14 @@ def test_the_monitor_looks_at_what_was_answered(start: Callable[..., Running]) -
         assert reply.json()["error"]["field"] == "since"
 
 
+def test_the_watch_looks_by_itself_and_its_numbers_are_exported(
+    start: Callable[..., Running],
+) -> None:
+    running = start(monitor_seconds=0.01)
+    running.post("/v1/predict", {"text": "good"})
+    until(lambda: "moodal_estimated_accuracy 0.0" not in running.get("/metrics").body.decode())
+
+
 def test_which_model_answers_is_written_down_once(tmp_path: Path) -> None:
     for _ in range(2):
         with serving(settings_of(tmp_path)) as running:

@@ -19,7 +19,7 @@ from moodal.serve.service import Service
 from moodal.types import Record, Rejection
 from tests.serve.conftest import settings_of, until
 from tests.serve.test_asking import GIVEN, PICTURE
-from tests.tiny import hear_once, train_once
+from tests.tiny import hear_once
 
 TEXT = Record("0", text="this was great")
 Work = Callable[[Service], Awaitable[Any]]
@@ -190,13 +190,18 @@ def test_a_question_to_an_absent_journal_is_refused_at_once(within: Callable[...
     assert asked == []
 
 
-def test_models_that_answer_with_texts_and_numbers_are_served(
-    within: Callable[..., Any], tmp_path: Path
+@pytest.mark.parametrize("keep", [False, True])
+def test_what_was_said_is_kept_only_where_inputs_are(
+    within: Callable[..., Any], tmp_path: Path, keep: bool
 ) -> None:
     async def work(service: Service) -> Any:
-        return await service.answer(Record("0", audio=GIVEN["audio"]), source="http")
+        answer = await service.answer(Record("0", audio=GIVEN["audio"]), source="http")
+        assert await asyncio.to_thread(service.spool.flush, 20)
+        return answer, service.journal.find(answer["prediction_id"])
 
-    answer = within(work, model=hear_once())
+    folder = tmp_path / "inputs" if keep else None
+    answer, row = within(work, model=hear_once(), keep_inputs=folder)
     assert isinstance(answer["text"], str)
     assert answer["label"] is None
-    assert train_once() != hear_once()
+    assert row.said == (answer["text"] if keep else None)
+    assert set(row.inputs) == ({"audio"} if keep else set())
