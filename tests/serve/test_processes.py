@@ -131,19 +131,12 @@ def test_a_stop_answers_what_was_accepted_and_leaves_nothing_in_the_spool(
         written = {row.id for row in book.served()}
     assert {answer["prediction_id"] for status, answer in told if status == 200} <= written
     assert not list(one.store.with_suffix(".spool").glob("*.jsonl"))
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_well(command: Callable[..., Command], number: int) -> None:
-    assert command().stop(number) == 0
-
-
-def test_log_lines_are_json(command: Callable[..., Command]) -> None:
-    one = command()
-    one.ask()
-    assert one.stop() == 0
     logged = [json.loads(line) for line in one.lines if not line.startswith("moodal: ")]
-    assert {"POST", 200} <= {value for line in logged for value in line.values()}
+    assert sum(line.get("status") == 200 for line in logged) >= len(told) - len(lost) - 1
+
+
+def test_ctrl_c_ends_it_well(command: Callable[..., Command]) -> None:
+    assert command().stop(signal.SIGINT) == 0
 
 
 def test_several_workers_serve_and_the_dead_are_replaced(command: Callable[..., Command]) -> None:
@@ -161,19 +154,14 @@ def test_several_workers_serve_and_the_dead_are_replaced(command: Callable[..., 
         )
     )
     assert f"worker {first[0]} died" in one.said
-    assert one.stop() == 0
-    with journal.open(f"sqlite:///{one.store}") as book:
-        assert len(list(book.served())) == 21
-        assert [event.change for event in book.events()] == ["served"]
-
-
-def test_a_judgement_may_reach_another_worker(command: Callable[..., Command]) -> None:
-    one = command("--workers", "2")
-    for _ in range(10):
+    for _ in range(10):  # a judgement may reach another worker than its prediction
         _, answer = one.ask()
         given = {"prediction_id": answer["prediction_id"], "correct": True}
         assert one.ask("/v1/feedback", given)[0] == 200
     assert one.stop() == 0
+    with journal.open(f"sqlite:///{one.store}") as book:
+        assert len(list(book.served())) == 31
+        assert [event.change for event in book.events()] == ["served"]
 
 
 def test_workers_do_not_outlive_their_parent(command: Callable[..., Command]) -> None:
