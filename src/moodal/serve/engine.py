@@ -135,7 +135,7 @@ class Engine(Generic[Ticket]):
         Raises: BusyError, StoppedError.
         """
         with self._lock:
-            if not self._open:
+            if not self.running:
                 raise StoppedError("the service is stopping; come again when it has started anew")
             if self._held + len(jobs) > self._size.queue:
                 raise BusyError(
