@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import pydantic
 import yaml
@@ -24,6 +24,9 @@ Activation = Literal["sigmoid", "tanh", "relu", "gelu"]
 
 class Stage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Given = TypeVar("Given", bound=Stage)
 
 
 class Columns(Stage):
@@ -311,13 +314,22 @@ def load(
 
     Raises: ConfigError, naming the key, its value and what was allowed.
     """
-    values = laid({}, under or {})
-    if source is not None:
-        given = source.model_dump(exclude_unset=True) if isinstance(source, Run) else _read(source)
-        values = laid(values, given)
+    if isinstance(source, Run):
+        under, source = laid(under or {}, source.model_dump(exclude_unset=True)), None
+    return parse(plain(source, settings, under=under))
+
+
+def plain(
+    file: Path | None, settings: Sequence[str] = (), *, under: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The values in a YAML file laid over `under`, with `key.key=value` laid over both; unchecked.
+
+    Raises: ConfigError for what is no YAML or no table.
+    """
+    values = laid(under or {}, {} if file is None else _read(file))
     for setting in settings:
         _lay_over(values, setting)
-    return parse(values)
+    return values
 
 
 def laid(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -329,12 +341,17 @@ def laid(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def parse(values: dict[str, Any]) -> Run:
+def parse(values: Mapping[str, Any]) -> Run:
     """Check plain values, as YAML or JSON give them. Raises: ConfigError."""
+    return checked(Run, values)
+
+
+def checked(model: type[Given], values: Mapping[str, Any]) -> Given:
+    """Plain values as settings. Raises: ConfigError, naming key, value and what was allowed."""
     try:
-        return Run.model_validate(values)
+        return model.model_validate(values)
     except pydantic.ValidationError as error:
-        raise ConfigError("; ".join(_sentence(e) for e in error.errors())) from error
+        raise ConfigError("; ".join(_sentence(e, model) for e in error.errors())) from error
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -348,12 +365,12 @@ def _read(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in values.items() if value is not None}
 
 
-def _sentence(error: Mapping[str, Any]) -> str:
+def _sentence(error: Mapping[str, Any], model: type[Stage]) -> str:
     """One of pydantic's errors, for people."""
     *stage, name = error["loc"] or ("settings",)
     if error["type"] == "extra_forbidden":
-        model = Run.model_fields[stage[0]].annotation if stage else Run
-        known = ", ".join(getattr(model, "model_fields", ()))
+        part = model.model_fields[stage[0]].annotation if stage else model
+        known = ", ".join(getattr(part, "model_fields", ()))
         return f"{'.'.join((*stage, name))}: there is no such setting, only {known}"
     if error["type"] == "value_error":  # our own, which names the setting
         return str(error["ctx"]["error"])

@@ -8,12 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import pydantic
-import yaml
 from pydantic import Field, model_validator
 
-from moodal.config import Count, Positive, Stage, laid
-from moodal.errors import ConfigError
+from moodal.config import Count, Positive, Stage, checked, laid, plain
 
 Bounded = Annotated[int, Field(ge=0)]
 
@@ -153,45 +150,4 @@ def load(
 
     Raises: ConfigError, naming the key, its value and what was allowed.
     """
-    values = {} if file is None else _read(file)
-    for setting in settings:
-        values = laid(values, _set(setting))
-    try:
-        return Serve.model_validate(laid(values, over or {}))
-    except pydantic.ValidationError as error:
-        raise ConfigError("; ".join(map(_sentence, error.errors(include_url=False)))) from error
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{file}: cannot be read as YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{file}: holds {type(values).__name__}, not a table of settings")
-    return {str(key): value for key, value in values.items() if value is not None}
-
-
-def _set(setting: str) -> dict[str, Any]:
-    """ "limits.rate=60" -> {"limits": {"rate": 60}}"""
-    key, equals, text = setting.partition("=")
-    if not equals:
-        raise ConfigError(f"setting {setting!r} has no '='; write it as limits.rate=60")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"setting {setting!r}: the value is not YAML: {error}") from error
-    for part in reversed(key.strip().split(".")):
-        value = {part: value}
-    return dict(value)
-
-
-def _sentence(error: Mapping[str, Any]) -> str:
-    """One of pydantic's errors, for people."""
-    *stage, name = map(str, error["loc"] or ("settings",))
-    if error["type"] == "extra_forbidden":
-        known = ", ".join((Limits if stage else Serve).model_fields)
-        return f"{'.'.join((*stage, name))}: there is no such setting, only {known}"
-    if error["type"] == "value_error":  # our own, which names the setting
-        return str(error["ctx"]["error"])
-    return f"{'.'.join((*stage, name))}={error['input']!r}: {error['msg']}"
+    return checked(Serve, laid(plain(file, settings), over or {}))
