@@ -115,3 +115,10 @@ def test_a_file_that_is_no_configuration(tmp_path: Path, content: bytes, said: s
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read"):
         config.load(tmp_path / "nowhere.yaml")
+
+
+def test_a_setting_changes_no_other() -> None:
+    plain = config.Run().model_dump()
+    for stage in ("text_encoder", "image_encoder", "audio_encoder"):
+        changed = config.load(settings=[f"{stage}.width=64"]).model_dump()
+        assert changed == {**plain, stage: {**plain[stage], "width": 64}}

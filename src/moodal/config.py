@@ -149,6 +149,12 @@ class Encoder(Stage):
     dropout: Fraction = 0.3
 
 
+class TextEncoder(Encoder):
+    """Words: thousands of rare pieces, each with a vector of its own, need more of it."""
+
+    dropout: Fraction = 0.5
+
+
 class Fusion(Stage):
     """How the modalities meet."""
 
@@ -278,7 +284,7 @@ class Run(Stage):
     text: Text = Text()
     image: Image = Image()
     audio: Audio = Audio()
-    text_encoder: Encoder = Encoder(dropout=0.5)
+    text_encoder: TextEncoder = TextEncoder()
     image_encoder: Encoder = Encoder()
     audio_encoder: Encoder = Encoder()
     fusion: Fusion = Fusion()
