@@ -22,7 +22,7 @@ from moodal.serve.service import Service
 
 LOOK_SECONDS = 1.0
 FORGET_SECONDS = 3600.0
-"""Between two looks for inputs that are older than they may be."""
+"""Between two looks for inputs and answers that are older than they may be."""
 LOCK = "watch.lock"
 
 _log = logging.getLogger("moodal.serve")
@@ -82,9 +82,11 @@ class Rounds:
         return self._watch[1]
 
     def _forget(self) -> None:
-        inputs = self._service.inputs
+        inputs, days = self._service.inputs, self._service.settings.journal_days
         if inputs is not None and (count := inputs.forget(time.time())):
             _log.info("%d kept inputs were deleted, older than %g days", count, inputs.days)
+        if days and (count := self._service.journal.forget(time.time() - days * 86_400)):
+            _log.info("%d answers were deleted, older than %d days", count, days)
 
 
 async def _repeat(seconds: float, work: Callable[[], object]) -> None:

@@ -73,6 +73,8 @@ class Serve(Stage):
     keep_inputs: Path | None = None
     """Folder to keep inputs in; None = they are not kept."""
     keep_days: Count = 30
+    journal_days: Count | None = None
+    """After which an answer, and what was said of it, is deleted; None = never."""
     private_docs: bool = False
     """The API's documents, too, need a key."""
     private_metrics: bool = False
