@@ -41,7 +41,8 @@ gives again and again; larger ones come fresh from the kernel, and cost twice th
 _UNKNOWN = 2**62  # libsndfile's count of frames where the header does not say
 _UNRECOGNISED = 1  # SF_ERR_UNRECOGNISED_FORMAT in sndfile.h
 _BLOCK_SAMPLES = 1 << 19  # of each channel at a time, 11 s at 48 kHz: one read for most files
-_FFMPEG_FORMATS = "aac,amr,asf,caf,flac,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,ogg,wav"
+FFMPEG_FORMATS = "aac,amr,asf,caf,flac,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,ogg,wav"
+"""Without the list a playlist could make FFmpeg open other files and addresses."""
 _NOT_SOUND = ("text file", "picture", "document", "archive")
 
 
@@ -294,9 +295,8 @@ def _open_with_ffmpeg(source: Path | bytes, file: BinaryIO, stack: contextlib.Ex
     # av's errors must become ours before they leave this function: only here is av known.
     with _refusing(source, av.FFmpegError, ValueError):
         container = stack.enter_context(
-            # Without the list a playlist could make FFmpeg open other files and addresses.
             av.open(
-                file, "r", metadata_errors="ignore", options={"format_whitelist": _FFMPEG_FORMATS}
+                file, "r", metadata_errors="ignore", options={"format_whitelist": FFMPEG_FORMATS}
             )
         )
     track = next(iter(container.streams.audio), None)

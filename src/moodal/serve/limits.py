@@ -14,7 +14,7 @@ import soundfile
 from PIL import Image
 
 from moodal.errors import RecordError
-from moodal.preprocess import image
+from moodal.preprocess import audio, image
 from moodal.serve.errors import RefusalError, busy
 from moodal.serve.settings import Limits
 from moodal.types import MODALITIES, Record
@@ -24,8 +24,6 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 MEGABYTE = MEGAPIXEL = 1_000_000
 CHANNELS, HERTZ = 16, 384_000
 """Of a recording, at most: a block of it is decoded for all channels at once."""
-FFMPEG_FORMATS = "aac,amr,caf,flac,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,ogg,wav"
-"""Without the list a playlist could make FFmpeg open other files and addresses."""
 _UNKNOWN = 2**62
 """libsndfile's count of frames where the header does not say."""
 
@@ -177,7 +175,7 @@ def _packets_seconds(content: bytes, most: float) -> float:
     with suppress(Exception):  # what cannot be read is refused where it is decoded
         import av
 
-        options = {"format_whitelist": FFMPEG_FORMATS}
+        options = {"format_whitelist": audio.FFMPEG_FORMATS}
         with av.open(io.BytesIO(content), "r", metadata_errors="ignore", options=options) as file:
             track = file.streams.audio[0]
             for packet in file.demux(track):
