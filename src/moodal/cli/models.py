@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 
 from moodal.cli.options import (
     PATH,
-    columns_as_settings,
+    as_settings,
     columns_option,
     json_option,
     model_option,
     pairs_of,
+    run_options,
 )
 from moodal.cli.show import answer_text, flat, json_text
-from moodal.types import TaskName
 
 
 @click.command()
@@ -27,14 +27,7 @@ from moodal.types import TaskName
     help="Manifest to choose the best epoch by; without it, a tenth of the rows is held out.",
 )
 @click.option("--out", required=True, type=PATH, help="Folder of the model.")
-@click.option(
-    "--task", type=click.Choice(get_args(TaskName)), help="What is answered; the setting task."
-)
-@click.option("--config", "config_file", type=PATH, help="YAML file of settings.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="e.g. train.epochs=5")
-@click.option("--label", metavar="COLUMN", help="Column that holds the answer.")
-@click.option("--target", metavar="COLUMN", help="The same, where the answer is a text.")
-@click.option("--group", metavar="COLUMN", help="Column of groups, e.g. speakers.")
+@run_options
 @click.option(
     "--from",
     "start",
@@ -51,7 +44,7 @@ def train(
     valid: Path | None,
     out: Path,
     task: str | None,
-    config_file: Path | None,
+    run: Path | None,
     settings: tuple[str, ...],
     label: str | None,
     target: str | None,
@@ -62,16 +55,15 @@ def train(
     as_json: bool,
 ) -> None:
     """Train a model on FILE and save it as a folder."""
-    columns = columns_as_settings(renames, label=label, target=target, group=group)
+    named = as_settings(renames, task=task, label=label, target=target, group=group)
     from moodal.api import train as run_train
 
-    settings = (*([f"task={task}"] if task else []), *columns, *settings)
     model = run_train(
         file,
         valid=valid,
         out=out,
-        run=config_file,
-        settings=settings,
+        run=run,
+        settings=(*named, *settings),
         start=start,
         resume=resume,
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
+
+from moodal.types import TaskName
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -36,6 +38,23 @@ def model_option(command: Command) -> Command:
     )(command)
 
 
+def run_options(command: Command) -> Command:
+    """Of every command that trains: task, config, settings, label, target, group."""
+    tasks = click.Choice(get_args(TaskName))
+    for option in (
+        click.option("--group", metavar="COLUMN", help="Column of groups, e.g. speakers."),
+        click.option("--target", metavar="COLUMN", help="The same, where the answer is a text."),
+        click.option("--label", metavar="COLUMN", help="Column that holds the answer."),
+        click.option(
+            "--set", "settings", multiple=True, metavar="KEY=VALUE", help="e.g. train.epochs=5"
+        ),
+        click.option("--config", "run", type=PATH, help="YAML file of settings."),
+        click.option("--task", type=tasks, help="What is answered; the setting task."),
+    ):  # the last is shown first
+        command = option(command)
+    return command
+
+
 def pairs_of(renames: Iterable[str]) -> dict[str, str]:
     pairs = {}
     for rename in renames:
@@ -52,13 +71,19 @@ def columns_of(renames: Iterable[str]) -> Any:
     return config.parse({"columns": pairs_of(renames)}).columns
 
 
-def columns_as_settings(
-    renames: Iterable[str], *, label: str | None, target: str | None, group: str | None
+def as_settings(
+    renames: Iterable[str],
+    *,
+    task: str | None,
+    label: str | None,
+    target: str | None,
+    group: str | None,
 ) -> tuple[str, ...]:
-    """--column, --label or --target, and --group as settings of a run."""
+    """--task, --column, --label or --target, and --group as settings of a run."""
     if label and target:
         raise click.UsageError("--label and --target name the same column; give one of them")
     named = {"label": label or target, "group": group}
     renamed = pairs_of(renames) | {ours: theirs for ours, theirs in named.items() if theirs}
     # A name is text: "no" and "2024" would be something else in YAML, but not as JSON writes them.
-    return tuple(f"columns.{ours}={json.dumps(theirs)}" for ours, theirs in renamed.items())
+    columns = (f"columns.{ours}={json.dumps(theirs)}" for ours, theirs in renamed.items())
+    return (*([f"task={task}"] if task else []), *columns)

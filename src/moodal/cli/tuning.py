@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 
-from moodal.cli.options import PATH, columns_as_settings, columns_option, json_option
+from moodal.cli.options import PATH, as_settings, columns_option, json_option, run_options
 from moodal.cli.show import json_text
-from moodal.types import TaskName
 
 
 @click.command()
@@ -30,14 +29,7 @@ from moodal.types import TaskName
 @click.option(
     "--whole", is_flag=True, help="Tune and compare on the same validation rows, which flatters."
 )
-@click.option(
-    "--task", type=click.Choice(get_args(TaskName)), help="What is answered; the setting task."
-)
-@click.option("--config", "run", type=PATH, help="YAML file of settings.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="e.g. train.epochs=5")
-@click.option("--label", metavar="COLUMN", help="Column that holds the answer.")
-@click.option("--target", metavar="COLUMN", help="The same, where the answer is a text.")
-@click.option("--group", metavar="COLUMN", help="Column of groups, e.g. speakers.")
+@run_options
 @click.option(
     "--from",
     "start",
@@ -63,11 +55,10 @@ def tune(
 
     The same command again goes on where it was stopped.
     """
-    columns = columns_as_settings(renames, label=label, target=target, group=group)
-    settings = (*([f"task={task}"] if task else []), *columns, *settings)
+    named = as_settings(renames, task=task, label=label, target=target, group=group)
     from moodal.api import tune as run_tune
 
-    found = run_tune(file, settings=settings, **options)
+    found = run_tune(file, settings=(*named, *settings), **options)
     from moodal.tuning.report import table
 
     click.echo(json_text(found.to_dict()) if as_json else table(found))
