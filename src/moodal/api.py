@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib import import_module
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from moodal import bundle, config
+from moodal import bundle, config, extras
 from moodal.config import Columns, Run
 from moodal.data import manifest
 from moodal.data.split import HeldOut, hold_out
-from moodal.errors import CapacityError, ConfigError
+from moodal.errors import ConfigError
 from moodal.preprocess import audio, image
-from moodal.runtime import regions
+from moodal.runtime import output, regions
 from moodal.runtime.predict import Model
 from moodal.tasks import configure
 from moodal.types import Media, Modality, Prediction, Record, Rejection
@@ -38,8 +35,6 @@ PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 """Endings of a heat map's name -> its format."""
 HEATMAP_SIDE = 1024
 """Longer side of a heat map, in pixels, at most."""
-TRAINING_PACKAGES = ("torch", "accelerate", "safetensors", "onnx")
-TUNING_PACKAGES = (*TRAINING_PACKAGES, "optuna", "sqlalchemy", "alembic", "colorlog")
 
 
 def load(
@@ -88,14 +83,7 @@ def train(
     there = () if str(file) == "-" else manifest.columns_of(Path(file))
     source = Path(run) if isinstance(run, str) else run
     run = configure(source, settings, under=under, columns=there)
-    try:
-        module = import_module("moodal.training.run")
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in TRAINING_PACKAGES:
-            raise
-        raise CapacityError(
-            f"training needs the package {error.name}: pip install 'moodal[train]'"
-        ) from error
+    module = extras.load("moodal.training.run", "train")
     out, file = Path(out).resolve(), Path(file)
     bundle.check_target(out)
     judge = _held_out(file, run) if valid is None else Path(valid)
@@ -147,14 +135,7 @@ def tune(
     run = configure(
         Path(run) if isinstance(run, str) else run, settings, under=under, columns=there
     )
-    try:
-        module = import_module("moodal.tuning.run")
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in TUNING_PACKAGES:
-            raise
-        raise CapacityError(
-            f"tuning needs the package {error.name}: pip install 'moodal[tune]'"
-        ) from error
+    module = extras.load("moodal.tuning.run", "tune")
     from moodal.monitor.look import period
     from moodal.tuning.plan import Plan
 
@@ -324,13 +305,13 @@ def predict_file(
         a file; CapacityError when it cannot be written. Then nothing is left there.
     """
     if out is not None:
-        _check_place(Path(out), Path(file))
+        output.check_place(Path(out), Path(file))
     model = model if isinstance(model, Model) else load(model)
     path = Path(file)
     columns = _columns(path, model.info.columns.model_copy(update={"label": "label"}), renames)
     answers = model.predict_many(manifest.read(path, columns), explain=explain)
     counts = {"predicted": 0, "rejected": 0}
-    with _lines(None if out is None else Path(out)) as write:
+    with output.lines(None if out is None else Path(out)) as write:
         for answer in tqdm(answers, desc="predicting", unit=" rows", delay=2, disable=None):
             if isinstance(answer, Rejection):
                 counts["rejected"] += 1
@@ -354,7 +335,7 @@ def heatmap(picture: Media | str, answer: Prediction, *, out: Path | str) -> Non
     out, picture = Path(out), Path(picture) if isinstance(picture, str) else picture
     if out.suffix.lower() not in PICTURES:
         raise ConfigError(f"{out}: name a file that ends in {', '.join(PICTURES)}")
-    _check_place(out, picture if isinstance(picture, Path) else Path())
+    output.check_place(out, picture if isinstance(picture, Path) else Path())
     if not answer.regions:
         raise ConfigError(
             f"{out}: no picture had a part in the answer (it was made from "
@@ -364,7 +345,7 @@ def heatmap(picture: Media | str, answer: Prediction, *, out: Path | str) -> Non
     laid = io.BytesIO()
     kind = PICTURES[out.suffix.lower()]
     regions.overlay(image.small(picture, HEATMAP_SIDE), answer.regions).save(laid, kind)
-    with _whole(out) as temporary:
+    with output.whole(out) as temporary:
         temporary.write_bytes(laid.getvalue())
 
 
@@ -401,45 +382,3 @@ def _columns(path: Path, known: Columns, renames: Mapping[str, str] | None) -> C
     plain = Columns().model_dump()
     kept = {ours: theirs for ours, theirs in known.model_dump().items() if theirs in there}
     return config.parse({"columns": {**plain, **kept, **(renames or {})}}).columns
-
-
-def _check_place(out: Path, file: Path) -> None:
-    """Refuse, before any work is done. Raises: ConfigError."""
-    with bundle.writing(out):
-        if not out.parent.is_dir():
-            raise ConfigError(f"{out}: there is no folder {out.parent}; make it first")
-        if out.exists() and not out.is_file():
-            raise ConfigError(f"{out}: is a folder or a device; name a file, or leave it out")
-        if out.exists() and file.exists() and out.samefile(file):
-            raise ConfigError(f"{out}: is the file that is read; name another for the answers")
-
-
-@contextmanager
-def _lines(out: Path | None) -> Iterator[Callable[[Mapping[str, Any]], object]]:
-    """Write objects as JSON lines; a file stands only once it is whole."""
-
-    def line(values: Mapping[str, Any]) -> str:
-        return json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n"
-
-    if out is None:
-        yield lambda values: sys.stdout.write(line(values))
-        return
-    # What UTF-8 cannot hold, half a surrogate pair, is written as JSON escapes it.
-    with (
-        _whole(out) as temporary,
-        temporary.open("w", encoding="utf-8", errors="backslashreplace") as file,
-    ):
-        yield lambda values: file.write(line(values))
-
-
-@contextmanager
-def _whole(out: Path) -> Iterator[Path]:
-    """A name to write to beside `out`, which becomes `out` once all went well."""
-    with bundle.writing(out):
-        out = out.resolve()  # a link stays one
-        temporary = out.with_name(f".{out.name}.{os.getpid()}")
-        try:
-            yield temporary
-            temporary.replace(out)
-        finally:
-            temporary.unlink(missing_ok=True)

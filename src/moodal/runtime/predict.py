@@ -14,19 +14,18 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from moodal import bundle
-from moodal.data.manifest import features_of
 from moodal.errors import ConfigError, ModelError, RecordError
 from moodal.preprocess import batch
 from moodal.preprocess.symbols import Symbols
 from moodal.preprocess.vocabulary import Vocabulary
 from moodal.runtime import characters, measure, regions
 from moodal.runtime.explain import hide_each, shapley, words_held
+from moodal.runtime.given import as_record
 from moodal.runtime.session import Sessions, spread
 from moodal.runtime.tell import Asked, Teller, score
 from moodal.runtime.windows import windows
 from moodal.tasks import TASKS, Answered, Decoded
 from moodal.types import (
-    MODALITIES,
     Media,
     Modality,
     Prediction,
@@ -151,7 +150,7 @@ class Model:
     ) -> Iterator[Outputs | Rejection]:
         """As predict_many, but every subset's scores rather than a decoded answer."""
         source = enumerate(records)
-        while chunk := [_record(given, row) for row, given in islice(source, batch_size)]:
+        while chunk := [as_record(given, row) for row, given in islice(source, batch_size)]:
             yield from self._outputs(chunk)
 
     def warm(self) -> None:
@@ -390,43 +389,3 @@ def _language(folder: Path, info: bundle.Info) -> characters.CharacterModel | No
     if bundle.LANGUAGE not in info.files:
         return None
     return characters.CharacterModel.parse(bundle.read(folder, info, bundle.LANGUAGE))
-
-
-def _record(given: Record | Rejection | Mapping[str, Any], row: int) -> Record | Rejection:
-    if isinstance(given, Record | Rejection):
-        return given
-    id, source = str(given.get("id", row)), f"record {row}"
-    known = ("id", *MODALITIES)
-    if extra := sorted(str(key) for key in given if key not in known):
-        reason = f"has the keys {', '.join(extra)}; a record may have {', '.join(known)}"
-        return Rejection(id, source, extra[0], reason)
-    try:
-        values = {m: _value(given.get(m), m) for m in MODALITIES}
-    except RecordError as error:
-        return error.rejection(id, source)
-    return Record(id, **values, source=source)
-
-
-def _value(value: Any, modality: Modality) -> Any:
-    """What a caller gives to what a Record holds; None and NaN, as tables have it, are absent, and
-    so is a path of "".
-
-    Raises: RecordError.
-    """
-    match value:
-        case None | np.ndarray():
-            return value
-        case str():
-            if modality == "text":
-                return value
-            return Path(value) if value.strip() else None
-        case float() if math.isnan(value):
-            return None
-        case list() | tuple():
-            return features_of(value, modality)
-        case Path() | bytes() if modality != "text":
-            return value
-    wanted = "a string" if modality == "text" else "a path, the bytes of a file"
-    raise RecordError(
-        f"holds {type(value).__name__}; give {wanted} or an array of features", field=modality
-    )
