@@ -175,6 +175,28 @@ def test_numbers_can_be_searched_for_and_lower_is_better(tmp_path: Path) -> None
     assert found.trials[found.best].score == min(t.score for t in finished if t.score is not None)
 
 
+def test_a_search_may_start_from_a_trained_model(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its encoder is what it is; trials begin where it ended, and so does what is kept."""
+    settings = (*SETTINGS, f"cache={tmp_path / 'cache'}", "train.learning_rate=0.05")
+    parent = api.train(
+        data / "train.jsonl", valid=data / "valid.jsonl", out=tmp_path / "p", settings=settings
+    )
+    space = tmp_path / "space.yaml"
+    space.write_text(SPACE + "text_encoder.width: {kind: choice, values: [8, 16]}\n", "utf-8")
+    given: dict[str, Any] = {"space": space, "trials": 2, "start": [parent.folder]}
+    found = tune(data, tmp_path / "tuned", **given)
+    assert set(found.idle) == {"text_encoder.width"}
+    assert "is left out: the text encoder is that of the model to start" in capsys.readouterr().err
+    first = found.trials[0]
+    assert first.score is not None
+    assert first.score > 0.8, "in one epoch of a rate that teaches nothing"
+    assert bundle.load(found.model).parents == (f"p {parent.info.seal[:12]}",)
+    with pytest.raises(ConfigError, match="of other space, models to start from"):
+        tune(data, tmp_path / "tuned", **given | {"start": []})
+
+
 # No test data
 
 
