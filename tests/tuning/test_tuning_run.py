@@ -23,10 +23,11 @@ from tiny import NUMBERED
 from moodal import api, bundle, cli, config
 from moodal.errors import CapacityError, ConfigError, DataError
 from moodal.tasks import TASKS
-from moodal.tuning import finalists, report, run
+from moodal.tuning import compare, finalists, report, run
 from moodal.tuning import study as trials
 from moodal.tuning.plan import BEST, MODEL, RETRAINED
-from moodal.tuning.result import Tuned, verdict
+from moodal.tuning.result import Tried, Tuned, verdict
+from moodal.tuning.space import Space
 
 TESTS = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
@@ -104,6 +105,32 @@ def test_defaults_that_no_trial_beats_are_kept_and_it_is_said(data: Path, tmp_pa
     assert report.changed(found) == []
 
 
+def test_a_winner_that_is_not_surely_better_is_not_kept(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "LEAST_ROWS", 1000)
+    found = tune(data, tmp_path / "tuned", trials=4)
+    assert found.comparison is not None
+    assert found.comparison.gain > 0
+    assert found.kept == "defaults"
+    own = found.defaults["train.learning_rate"]
+    assert config.load(found.model / bundle.CONFIG).train.learning_rate == own
+    assert "by so few rows" in verdict(found)[0]
+
+
+def test_of_trials_that_score_alike_the_defaults_are_the_best_then_the_first() -> None:
+    def tried(number: int, score: float, *, is_default: bool = False) -> Tried:
+        return Tried(number, "finished", score, 1, 1.0, {}, is_default=is_default)
+
+    def best(*trials: Tried, higher: bool = True) -> int:
+        return run._best(run._Searched(Space(entries={}), {}, trials, {}), higher).number
+
+    again = tried(3, 0.5, is_default=True)  # as where its first process died
+    assert best(tried(1, 0.5), tried(2, 0.5), again) == 3
+    assert best(tried(1, 0.4), tried(2, 0.6), tried(4, 0.6), again) == 2
+    assert best(tried(1, 0.4), tried(2, 0.6), again, higher=False) == 1
+
+
 def test_the_same_seed_finds_the_same(data: Path, tmp_path: Path) -> None:
     one, other = (
         quiet_numbers(tune(data, tmp_path / name / "tuned", trials=4)) for name in ("a", "b")
@@ -173,6 +200,28 @@ def test_numbers_can_be_searched_for_and_lower_is_better(tmp_path: Path) -> None
     assert "train.label_smoothing" not in found.space
     finished = [t for t in found.trials if t.score is not None]
     assert found.trials[found.best].score == min(t.score for t in finished if t.score is not None)
+
+
+def test_a_search_may_start_from_a_trained_model(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its encoder is what it is; trials begin where it ended, and so does what is kept."""
+    settings = (*SETTINGS, f"cache={tmp_path / 'cache'}", "train.learning_rate=0.05")
+    parent = api.train(
+        data / "train.jsonl", valid=data / "valid.jsonl", out=tmp_path / "p", settings=settings
+    )
+    space = tmp_path / "space.yaml"
+    space.write_text(SPACE + "text_encoder.width: {kind: choice, values: [8, 16]}\n", "utf-8")
+    given: dict[str, Any] = {"space": space, "trials": 2, "start": [parent.folder]}
+    found = tune(data, tmp_path / "tuned", **given)
+    assert set(found.idle) == {"text_encoder.width"}
+    assert "is left out: the text encoder is that of the model to start" in capsys.readouterr().err
+    first = found.trials[0]
+    assert first.score is not None
+    assert first.score > 0.8, "in one epoch of a rate that teaches nothing"
+    assert bundle.load(found.model).parents == (f"p {parent.info.seal[:12]}",)
+    with pytest.raises(ConfigError, match="of other space, models to start from"):
+        tune(data, tmp_path / "tuned", **given | {"start": []})
 
 
 # No test data

@@ -16,9 +16,11 @@ from moodal import metrics
 from moodal.errors import DataError
 from moodal.evaluation.score import MIN_GROUPS, Model
 from moodal.monitor.paired import LEAST_ROWS, Pairs, gather
+from moodal.tasks import Task
 from moodal.types import Record, Rejection
 
 Array = NDArray[Any]
+Side = tuple[Array, Array, tuple[str, ...]]
 
 RESAMPLES = 1000
 
@@ -53,29 +55,35 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class _Seed:
-    """One seed's two models on the same rows. codes: (N,); judged: (N, K), as Task.judge; units:
-    (N,) the group of each row, below 0 = the row alone."""
+    """One seed's two models, the defaults' and the best settings', on the same rows. sides: of each
+    (N,) codes, (N, K) as Task.judge has it, and labels. units: (N,) the group of each row, below 0
+    = the row alone."""
 
     pairs: Pairs
-    codes: tuple[Array, Array]
-    judged: tuple[Array, Array]
+    sides: tuple[Side, Side]
     units: Array
 
-    def gain(self, rows: Array) -> float:
-        default, best = self.scores(rows)
-        return best - default if self.pairs.task.higher_is_better else default - best
-
-    def scores(self, rows: Array) -> tuple[float, float]:
+    def scores(self) -> tuple[float, float]:
         """Of the default model and the best; NaN where undefined."""
         task = self.pairs.task
-        found = [
-            task.score(codes[rows], judged[rows], labels)[task.goal]
-            for codes, judged, labels in zip(
-                self.codes, self.judged, self.pairs.labels, strict=True
-            )
-        ]
+        found = (task.score(*side)[task.goal] for side in self.sides)
         default, best = (float("nan") if score is None else float(score) for score in found)
         return default, best
+
+    def gains(self, groups: Array | None, seed: int) -> Array:
+        """(R,): how much better the best one is on each resample."""
+        task = self.pairs.task
+        default, best = (  # each with a generator of the same seed: the same rows are drawn
+            task.resampled(*side, groups=groups, rng=np.random.default_rng(seed), n=RESAMPLES)[
+                task.goal
+            ]
+            for side in self.sides
+        )
+        return np.asarray(_sign(task) * (best - default))
+
+
+def _sign(task: Task) -> float:
+    return 1.0 if task.higher_is_better else -1.0
 
 
 def compare(
@@ -99,15 +107,12 @@ def compare(
     found = [_seed(gather(*models, records())) for models in zip(defaults, best, strict=True)]
     first, units = found[0].pairs, found[0].units
     assert all(np.array_equal(one.units, units) for one in found), "settings read alike"
-    everything = np.arange(len(units))
-    whole = [one.scores(everything) for one in found]
+    whole = np.array([one.scores() for one in found])  # (S, 2)
     clustered = units.max() >= 0 and len(np.unique(units)) >= MIN_GROUPS
     interval = None
     if len(units) >= LEAST_ROWS:
-        rng = np.random.default_rng(seed)
-        drawn = metrics.resamples(len(units), units if clustered else None, n=RESAMPLES, rng=rng)
-        rows = (np.repeat(everything, times.astype(np.intp)) for times in drawn)
-        gains = np.array([np.mean([one.gain(r) for one in found]) for r in rows])  # (R,)
+        groups = units if clustered else None
+        gains = np.mean([one.gains(groups, seed) for one in found], axis=0)  # (R,)
         if bounds := metrics.percentiles({"gain": gains}).get("gain"):
             interval = (bounds[0], bounds[1])
     return Comparison(
@@ -115,9 +120,9 @@ def compare(
         higher_is_better=first.task.higher_is_better,
         n=len(units),
         seeds=tuple(seeds),
-        defaults=tuple(default for default, _ in whole),
-        best=tuple(best for _, best in whole),
-        gain=float(np.mean([one.gain(everything) for one in found])),
+        defaults=tuple(whole[:, 0].tolist()),
+        best=tuple(whole[:, 1].tolist()),
+        gain=float(_sign(first.task) * (whole[:, 1] - whole[:, 0]).mean()),
         interval=interval,
         resampled="groups" if clustered else "rows",
         n_rejected=first.n_rejected,
@@ -136,4 +141,5 @@ def _seed(pairs: Pairs) -> _Seed:
     kept = pairs.slices["all", "all rows"]
     one, other = (np.asarray(codes) for codes in kept.codes)
     left, right = (np.asarray(judged).reshape(len(one), -1) for judged in kept.judged)
-    return _Seed(pairs, (one, other), (left, right), np.asarray(kept.units))
+    sides = (one, left, pairs.labels[0]), (other, right, pairs.labels[1])
+    return _Seed(pairs, sides, np.asarray(kept.units))
