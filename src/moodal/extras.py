@@ -1,4 +1,4 @@
-"""What the base install lacks: a module that needs it is imported here, or what to install is said."""
+"""What the base install lacks: imported here for a module, or what to install is said."""
 
 from __future__ import annotations
 
