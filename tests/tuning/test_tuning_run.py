@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from searches import SETTINGS, SPACE, tune, vectors
 from tiny import NUMBERED
 
-from moodal import api, bundle, cli, config
+from moodal import bundle, cli, config, extras
 from moodal.errors import CapacityError, ConfigError, DataError
 from moodal.tasks import TASKS
 from moodal.tuning import compare, finalists, report, run
@@ -429,7 +429,7 @@ def test_a_missing_package_is_named_with_the_extra(
     def missing(name: str) -> None:
         raise ModuleNotFoundError("no module", name="optuna")
 
-    monkeypatch.setattr(api, "import_module", missing)
+    monkeypatch.setattr(extras, "import_module", missing)
     with pytest.raises(CapacityError, match=r"the package optuna: pip install 'moodal\[tune\]'"):
         tune(data, tmp_path / "tuned")
 
