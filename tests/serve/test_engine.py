@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from moodal.errors import RecordError
+from moodal.serve import engine
 from moodal.serve.engine import BusyError, Engine, Job, LateError, Size, StoppedError
 from moodal.serve.loaded import Loaded
 from moodal.types import Record
@@ -143,6 +144,19 @@ def test_short_records_do_not_wait_in_the_place_of_long_ones(bench: Callable[...
     one.fake.gate.set()
     assert one.answers(19) == {id: f"first:{id}" for id in ("0", *short, *long)}
     assert [sorted(batch) for batch in one.fake.batches] == [["0"], short, long]
+
+
+def test_a_batch_of_long_records_is_answered_in_parts(
+    bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "MOST", 100)
+    one = bench(open=False)
+    held_up(one)
+    ids = [f"{n:010d}" for n in range(24)]  # ten positions each
+    one.submit(*ids)
+    one.fake.gate.set()
+    one.wait(25)
+    assert one.fake.batches[1:] == [ids[:10], ids[10:20], ids[20:]]
 
 
 @pytest.mark.parametrize("dear", [False, True])

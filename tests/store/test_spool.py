@@ -122,6 +122,50 @@ def test_closing_carries_all_over_and_leaves_no_file(folder: Path, url: str) -> 
         road.append([served(1)])
 
 
+def test_rows_are_not_read_back_where_all_goes_well(
+    folder: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool.Segment, "read", lambda self: pytest.fail("it was read"))
+    with spooling(folder, url) as road:
+        for n in range(4):
+            road.append([served(2 * n), served(2 * n + 1)])
+            if n % 2:
+                assert road.flush(60)
+    assert arrived(url) == list(range(8))
+
+
+def test_more_rows_than_are_kept_in_memory_arrive_once_each(
+    folder: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "_KEPT", 3)
+    monkeypatch.setattr(spool, "_GATHER", 86_400.0)
+    with spooling(folder, url) as road:
+        for n in range(0, 12, 2):
+            road.append([served(n), served(n + 1)])
+        assert road.flush(60)
+        road.append([served(12)])
+        assert road.flush(60)
+        assert road.counts.written == 13
+    assert arrived(url) == list(range(13))
+
+
+def test_rows_kept_while_the_journal_was_away_arrive_once_each(
+    folder: Path, away: str, tmp_path: Path
+) -> None:
+    with spooling(folder, away) as road:
+        road.append([served(1)])
+        assert not road.flush(60)
+        road.append([served(2)])
+        assert not road.flush(60)
+        (tmp_path / "later").mkdir()
+        road.append([served(3)])
+        assert road.flush(60)
+        road.append([served(4)])
+        assert road.flush(60)
+        assert road.counts.written == 4
+    assert arrived(away) == [1, 2, 3, 4]
+
+
 def test_a_drained_file_gives_its_space_back(folder: Path, url: str) -> None:
     with spooling(folder, url) as road:
         for n in range(3):

@@ -40,15 +40,22 @@ class Spread:
         """
         values, shares = self.values, self.shares
         place = bisect_left(values, value)
-        if place == len(values) or (place == 0 and value < values[0]):
-            nearest, width = values[min(place, len(values) - 1)], values[-1] - values[0]
-            return 1.0 / (1 + self.n) / (1.0 + abs(value - nearest) / (width or 1.0))
-        below = shares[place - 1] if place else 0.0
-        if values[place] == value:
+        if place == len(values):
+            return self._beyond(value - values[-1])
+        if value == values[place]:
+            below = shares[place - 1] if place else 0.0
             return min(1.0, 2 * min(shares[place], 1.0 - below))
-        part = (value - values[place - 1]) / (values[place] - values[place - 1])
-        share = below + part * (shares[place] - below)
-        return min(1.0, max(2 * min(share, 1.0 - share), 1.0 / (1 + self.n)))
+        if not place:
+            return self._beyond(values[0] - value)
+        # Written out, since every measure of every answer comes by here.
+        below, lower = shares[place - 1], values[place - 1]
+        share = below + (value - lower) * (shares[place] - below) / (values[place] - lower)
+        twice, least = 2 * (share if share < 0.5 else 1.0 - share), 1.0 / (1 + self.n)
+        return twice if twice > least else least
+
+    def _beyond(self, distance: float) -> float:
+        width = self.values[-1] - self.values[0]
+        return 1.0 / (1 + self.n) / (1.0 + distance / (width or 1.0))
 
     def cell(self, value: float) -> int:
         """Which of the len(values) + 2 intervals ( , v0), [v0], (v0, v1], ... (v_last, ) holds

@@ -29,6 +29,9 @@ AHEAD = 2
 LONGER, FEWEST = 1.4, 8
 """How much longer the longest record of a part may be than its shortest, and how many records are
 worth a part of their own."""
+MOST = 6_000
+"""Positions of a part: its records times the longest. More are no quicker, and take memory. A word
+is a position, and so are 10 ms of sound and a row of a picture."""
 PROMPT_SECONDS = 0.005
 """Of the processor: a record that takes no longer may be answered by whoever asks, which spares it
 the way to a thread."""
@@ -75,7 +78,7 @@ class Size:
     """batch: records answered at once. queue: records in work at most. wait_seconds: after which
     one is refused rather than answered. threads: that decode."""
 
-    batch: int = 32
+    batch: int = 64
     queue: int = 256
     wait_seconds: float = 10.0
     threads: int = 2
@@ -281,11 +284,15 @@ def _alike(jobs: list[Job[Ticket]]) -> Iterator[list[Job[Ticket]]]:
     jobs.sort(key=_positions)
     start = 0
     for end in range(1, len(jobs) + 1):
-        if end == len(jobs) or (
-            end - start >= FEWEST and _positions(jobs[end]) > LONGER * _positions(jobs[start])
-        ):
+        if end == len(jobs) or _is_enough(jobs[start], jobs[end], end - start):
             yield jobs[start:end]
             start = end
+
+
+def _is_enough(shortest: Job[Ticket], next: Job[Ticket], n: int) -> bool:
+    """Whether n records, the shortest first, had better be answered without the next."""
+    longest = _positions(next)
+    return n >= FEWEST and (longest > LONGER * _positions(shortest) or (n + 1) * longest > MOST)
 
 
 def _positions(job: Job[Ticket]) -> int:

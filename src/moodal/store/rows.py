@@ -11,8 +11,8 @@ By = Literal["user", "reviewer"]
 Change = Literal["served", "promoted", "refused", "rolled_back", "reload_failed"]
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
+@dataclass(slots=True)
+class Served:  # frozen, it would take five times as long to make, and one is made of every answer
     """One answer that was given.
 
     id: UUID version 7, 32 hexadecimal digits, which sort by time. model: the version, as

@@ -28,12 +28,15 @@ from moodal.store.segment import Segment
 
 _log = logging.getLogger("moodal.store")
 
-_GATHER = 0.1
-"""Seconds that rows are gathered before they go to the journal together."""
+_GATHER = 0.5
+"""Seconds that rows are gathered before they go to the journal together: a transaction costs as
+much as fifty rows."""
 _LOOK = 1.0
 """Seconds between two looks for what dead processes left."""
 _LONGEST = 5.0
 """Seconds between two attempts while the journal is away."""
+_KEPT = 4096
+"""Rows that are kept in memory as well, which spares reading them back from the file."""
 _LARGE = 1 << 22
 """Bytes drained of one file before another is begun, when rows come faster than they end."""
 
@@ -74,6 +77,9 @@ class Spool:
         self._pause = _GATHER
         self._full = self._error = ""
         self._beside = 0
+        self._kept: list[Served] = []
+        self._kept_of: Segment | None = None
+        self._kept_from = 0
         self._closing = self._dropping = False
         self._lock = threading.Lock()
         self._moved = threading.Condition(self._lock)
@@ -103,7 +109,9 @@ class Spool:
             current = self._segments[-1]
             try:
                 if taken:
+                    begin = current.written
                     current.append(b"".join(lines[:taken]))
+                    self._keep(current, begin, rows[:taken])
             except OSError as error:
                 taken = 0
                 self._full = f"the spool {self.folder}: {error.strerror or error}"
@@ -179,6 +187,16 @@ class Spool:
                 return count
         return len(lines)
 
+    def _keep(self, current: Segment, begin: int, rows: Sequence[Served]) -> None:
+        """Remember what was appended at `begin`, if all that waits there is remembered; the lock
+        is held."""
+        if current.drained == begin:
+            self._kept, self._kept_of, self._kept_from = [], current, begin
+        if current is self._kept_of and len(self._kept) < _KEPT:
+            self._kept += rows
+        else:
+            self._kept, self._kept_of = [], None
+
     def _over(self) -> str:
         return f"the spool {self.folder} is full: {self._limit:,} bytes wait for the journal"
 
@@ -249,21 +267,31 @@ class Spool:
                 self._moved.notify_all()
 
     def _carry(self, one: Segment) -> None:
-        """Some lines of one file."""
+        """Some rows of one file."""
+        with self._lock:
+            rows, end = self._kept, one.written
+            known = one is self._kept_of and one.drained == self._kept_from
+            if known:  # should the journal be away, they are read from the file
+                self._kept, self._kept_from = [], end
+        if not known:
+            rows, end = self._read(one)
+        self._add(rows)
+        with self._lock:
+            one.drained = end
+
+    def _read(self, one: Segment) -> tuple[list[Served], int]:
+        """The next rows that lie in a file, and where they end."""
         data = one.read()
         if not data:
             _log.warning("%s: its last line was torn, so it was never taken", one.path)
             self._unreadable += 1
-            one.drained = one.written
-            return
+            return [], one.written
         lines = data.split(b"\n")[:-1]
         rows = [row for row in map(_row, lines) if row is not None]
         if len(rows) < len(lines):
             _log.error("%s: %d lines are no rows", one.path, len(lines) - len(rows))
             self._unreadable += len(lines) - len(rows)
-        self._add(rows)
-        with self._lock:
-            one.drained += len(data)
+        return rows, one.drained + len(data)
 
     def _add(self, rows: list[Served]) -> None:
         try:
