@@ -53,6 +53,7 @@ def exported() -> dict[str, set[str]]:
     metrics.batch([Prediction("1", "good", None, {}, 0.9, ("text",), {}, abstain=True)])
     metrics.judged(right=True)
     metrics.answering("0123456789ab", "base")
+    metrics.lost({"dropped": 1})
     metrics.reloads.labels("done").inc()
     metrics.found(Gauges({"confidence": 0.1}, {"confidence": 0.1}, 0.9, 0.8, {"drift:label": True}))
     families = text_string_to_metric_families(metrics.render().decode())

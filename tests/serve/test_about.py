@@ -22,7 +22,7 @@ DESIGNED = {
     "moodal_confidence": {"le"},
     "moodal_abstained": {"reason"},
     "moodal_journal_waiting": set(),
-    "moodal_journal_dropped": set(),
+    "moodal_journal_lost": {"why"},
     "moodal_feedback": {"right"},
     "moodal_feedback_accuracy": set(),
     "moodal_estimated_accuracy": set(),

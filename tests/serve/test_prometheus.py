@@ -61,11 +61,13 @@ def test_one_model_answers_at_a_time() -> None:
     assert (found["moodal_model_info,old,aaa"], found["moodal_model_info,new,bbb"]) == (0, 1)
 
 
-def test_rows_dropped_are_a_growing_count() -> None:
+def test_rows_lost_are_growing_counts() -> None:
     metrics = Metrics()
     for total in (0, 3, 3, 5):
-        metrics.dropped(total)
-    assert values(metrics.render())["moodal_journal_dropped_total"] == 5
+        metrics.lost({"dropped": total, "refused": 1})
+    found = values(metrics.render())
+    assert found["moodal_journal_lost_total,dropped"] == 5
+    assert found["moodal_journal_lost_total,refused"] == 1
 
 
 @dataclass

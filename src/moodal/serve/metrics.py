@@ -71,7 +71,7 @@ class Metrics:
         self.journal_reachable = self._gauge(
             "journal_reachable", "1 = it takes rows", mode="livemin"
         )
-        self.journal_dropped = self._counter("journal_dropped", "Rows that found no room to wait")
+        self.journal_lost = self._counter("journal_lost", "Rows that never reach it", "why")
         self.inputs_failed = self._counter("inputs_failed", "Records that could not be kept")
         self.feedback = self._counter("feedback", "Judgements, by whether we were right", "right")
         self.reloads = self._counter("reloads", "Changes of the model's folder", "result")
@@ -89,7 +89,7 @@ class Metrics:
         )
         self.drift_ks = self._gauge("drift_ks", "Kolmogorov-Smirnov distance", "measure", mode=told)
         self.alert = self._gauge("alert", "1 = it is raised", "name", mode=told)
-        self._dropped = 0
+        self._lost: dict[str, int] = {}
         self._model: Gauge | None = None
         self._counters: dict[Counter, dict[tuple[str, ...], Counter]] = {}
         self._seconds: dict[str, Histogram] = {}
@@ -125,10 +125,11 @@ class Metrics:
     def judged(self, *, right: bool) -> None:
         self._count(self.feedback, str(right).lower())
 
-    def dropped(self, total: int) -> None:
-        """total: rows that this process dropped so far."""
-        self.journal_dropped.inc(total - self._dropped)
-        self._dropped = total
+    def lost(self, totals: Mapping[str, int]) -> None:
+        """totals: why -> rows that this process has lost so far."""
+        for why, total in totals.items():
+            self.journal_lost.labels(why).inc(total - self._lost.get(why, 0))
+            self._lost[why] = total
 
     def answering(self, version: str, name: str) -> None:
         """Another model answers from now on."""

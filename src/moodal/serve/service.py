@@ -39,6 +39,8 @@ SMALL_BYTES = 500_000
 """Of a record that is read in a few milliseconds, unless it is a bomb."""
 CLERKS = 4
 """Threads that ask the journal, so that nothing else waits for it."""
+LOST = ("dropped", "refused", "unreadable")
+"""Of spool.Counts: what becomes of a row that never reaches the journal."""
 JOURNAL_SECONDS = 5
 """What a caller is asked to wait while the journal is away."""
 
@@ -303,7 +305,7 @@ class Service:
         self.metrics.queue_records.set(self._engine.held)
         self.metrics.journal_waiting.set(counts.waiting)
         self.metrics.journal_reachable.set(not counts.error)
-        self.metrics.dropped(counts.dropped)
+        self.metrics.lost({why: getattr(counts, why) for why in LOST})
 
 
 def _size(settings: Serve) -> Size:
