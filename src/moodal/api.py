@@ -24,6 +24,7 @@ from moodal.tasks import configure
 from moodal.types import Media, Modality, Prediction, Record, Rejection
 
 if TYPE_CHECKING:
+    from moodal.compress.result import Compressed
     from moodal.data.findings import CheckReport
     from moodal.evaluation.checklist import Checklist
     from moodal.evaluation.result import Report
@@ -153,6 +154,57 @@ def tune(
         whole=whole,
     )
     found: Tuned = module.tune(asked)
+    return found
+
+
+def compress(
+    model: Path | str,
+    *,
+    train: Path | str,
+    valid: Path | str,
+    out: Path | str,
+    steps: Sequence[str] = ("distil", "prune", "quantise"),
+    max_drop: float = 0.01,
+    target_ms: float | None = None,
+    target_mb: float | None = None,
+    teachers: Sequence[Path | str] = (),
+    settings: Sequence[str] = (),
+    renames: Mapping[str, str] | None = None,
+    seed: int = 0,
+) -> Compressed:
+    """Make a model smaller and faster, within a loss that is allowed; see moodal.compress.
+
+    train, valid: manifests; rows of `train` without a label teach as well. out: a folder for every
+    step's bundle, the model and report.html; the same call again goes on where it was stopped.
+    max_drop: of the score on `valid`, in its units. target_ms, target_mb: p50 of the model alone on
+    one thread, size of the folder in 10^6 bytes. teachers: models to learn from; () = the model
+    itself. settings: `key=value` of the student and of the steps, e.g. "text_encoder.width=32",
+    "distil.temperature=4". renames: as in `evaluate`.
+
+    Raises: DataError, ConfigError, ModelError, CapacityError (a package of the extra `compress` is
+        missing).
+    """
+    module = extras.load("moodal.compress.run", "compress")
+    from moodal.compress.plan import Plan, settings_of
+
+    folder = bundle.find(model)
+    ways, values = settings_of(settings)
+    asked = Plan(
+        model=folder,
+        train=Path(train),
+        valid=Path(valid),
+        out=Path(out).resolve(),
+        columns=_columns(Path(train), bundle.load(folder).columns, renames),
+        steps=tuple(steps),
+        max_drop=max_drop,
+        target_ms=target_ms,
+        target_mb=target_mb,
+        teachers=tuple(bundle.find(teacher) for teacher in teachers),
+        settings=values,
+        ways=ways,
+        seed=seed,
+    )
+    found: Compressed = module.compress(asked)
     return found
 
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from moodal import config
 from moodal.bundle import writing
-from moodal.config import Positive, Stage
+from moodal.config import Columns, Positive, Stage
 from moodal.errors import ConfigError
 
 STEPS, MODEL = "steps", "model"
@@ -63,7 +63,7 @@ class Ways(Stage):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """model: the bundle to compress. train, valid: manifests. out: the folder to write.
+    """model: the bundle to compress. train, valid: manifests, columns: their names in them. out: the folder to write.
 
     steps: names, in order. max_drop: by how much the score on `valid` may fall, in its own units.
     target_ms, target_mb: p50 of the model alone on one thread, and size of the folder in 10^6
@@ -76,6 +76,7 @@ class Plan:
     train: Path
     valid: Path
     out: Path
+    columns: Columns = Columns()
     steps: tuple[str, ...] = ORDER
     max_drop: float = 0.01
     target_ms: float | None = None

@@ -71,7 +71,7 @@ def answer(network: Network) -> dict[str, bytes]:
     if isinstance(told, Frames):
         frames = torch.randn(2, 5, network.width), torch.ones(2, 5).bool()
         return {bundle.HEAD: _export(told, frames, inputs=["x", "mask"], outputs=["s", "s_mask"])}
-    graph = Scaled(told, network.bias, network.scale)
+    graph = Scaled(told, network.bias, float(network.scale))
     feeds, names = _feeds(network)
     return {bundle.HEAD: _export(graph, feeds, inputs=names, outputs=["scores"])}
 
