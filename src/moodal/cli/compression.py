@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -44,7 +43,7 @@ from moodal.cli.show import json_text
 @json_option
 @click.pass_context
 def compress(
-    context: click.Context, steps: str, renames: tuple[str, ...], as_json: bool, **options: Any
+    context: click.Context, /, steps: str, renames: tuple[str, ...], as_json: bool, **options: Any
 ) -> None:
     """Distil, prune and quantise a model; exit code 1 where a budget is missed.
 

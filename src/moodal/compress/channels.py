@@ -73,9 +73,10 @@ class Channels:
         """
         total = [torch.zeros(len(group[0].idxs)) for group in self.groups]
         n = 0
-        for n, loss in enumerate(losses, 1):
+        for loss in losses:
+            n += 1
             self.network.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             for place, group in enumerate(self.groups):
                 total[place] += self._felt(group).abs()
         self.network.zero_grad()
@@ -88,7 +89,7 @@ class Channels:
             layer = item.dep.target.module
             if item.dep.handler.__name__ != "prune_in_channels" or not isinstance(layer, READERS):
                 continue
-            weight = layer.cell.weight_ih_l0 if isinstance(layer, StandIn) else layer.weight
+            weight: Any = layer.cell.weight_ih_l0 if isinstance(layer, StandIn) else layer.weight
             if weight.grad is not None:  # the batch may lack a modality
                 read = (weight.detach() * weight.grad).transpose(0, 1).flatten(1).sum(1)
                 found.index_add_(0, torch.tensor(item.root_idxs), read[item.idxs].cpu())
@@ -121,10 +122,9 @@ class Channels:
         return done
 
     def _attention(self, group: Group) -> MultiHeadAttention | None:
-        modules = {dep.target.module for dep, _ in group}
-        attentions = [m for m in self.names if isinstance(m, MultiHeadAttention)]
-        return next((m for m in attentions if m.value in modules and m.out in modules
-                     and group[0].dep.target.module in (m.query, m.key, m.value)), None)  # fmt: skip
+        root = group[0].dep.target.module
+        attentions = (m for m in self.names if isinstance(m, MultiHeadAttention))
+        return next((m for m in attentions if root in (m.query, m.key, m.value)), None)
 
 
 def _is_single(dep: Any) -> bool:
@@ -207,7 +207,7 @@ class StandIn(nn.Module):
 
     def __init__(self, cell: nn.GRU | nn.LSTM) -> None:
         super().__init__()
-        self.cell = cell
+        self.cell: Any = cell
 
     def forward(self, x: Tensor, state: object = None) -> tuple[Tensor, None]:
         return F.linear(x, x.new_zeros(self.cell.hidden_size, self.cell.input_size)), None
@@ -248,10 +248,10 @@ class _Cell(tp.pruner.function.BasePruningFunc):  # type: ignore[misc]
         return layer
 
     def get_out_channels(self, layer: StandIn) -> int:
-        return layer.cell.hidden_size
+        return int(layer.cell.hidden_size)
 
     def get_in_channels(self, layer: StandIn) -> int:
-        return layer.cell.input_size
+        return int(layer.cell.input_size)
 
 
 def _stay(n: int, gone: list[int]) -> Tensor:

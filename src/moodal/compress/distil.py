@@ -47,7 +47,10 @@ def step(plan: Plan, folder: Path, out: Path) -> dict[str, Any]:
             "student reads what its teacher reads, or less of it"
         )
     student = _network(found, run, modalities)
-    identity = {"settings": run.model_dump(mode="json"), "ways": plan.ways.model_dump(mode="json")}
+    identity: dict[str, Any] = {
+        "settings": run.model_dump(mode="json"),
+        "ways": plan.ways.model_dump(mode="json"),
+    }
     identity |= {"data": found.hashes, "from": [one.info.seal for one in found.teachers]}
     info = teach(plan, found, Student(student, run, identity), out)
     taught = found.parts.train.taught
@@ -130,7 +133,9 @@ def _with_words(measured: Measured, parent: Loaded, width: int) -> Measured:
 def changed(old: Run, new: Run) -> dict[str, list[Any]]:
     """Setting -> what it was and is, where that differs; places and seeds left out."""
     found: dict[str, list[Any]] = {}
-    before, after = (run.model_dump(mode="json", exclude={"cache", "columns"}) for run in (old, new))
+    before, after = (
+        run.model_dump(mode="json", exclude={"cache", "columns"}) for run in (old, new)
+    )
     for stage, value in after.items():
         if isinstance(value, dict):
             for name, inner in value.items():
@@ -139,5 +144,3 @@ def changed(old: Run, new: Run) -> dict[str, list[Any]]:
         elif value != before[stage]:
             found[stage] = [before[stage], value]
     return found
-
-

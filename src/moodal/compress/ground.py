@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def stand(plan: Plan, folder: Path) -> Ground:
     teachers = tuple(map(network.load, plan.teachers or (plan.model,)))
     for teacher in teachers:
         _check_alike(start, teacher)
-    for one, other in zip(teachers, teachers[1:], strict=False):
+    for one, other in pairwise(teachers):
         _check_alike(one, other)
     sources = reading.parts_of(plan.train, plan.valid)
     hashes = {name: part.fingerprint() for name, part in sources._asdict().items()}

@@ -105,7 +105,8 @@ def given_by(
 def _told(teacher: Network, batch: Batch) -> Seq[Tensor]:
     teacher.to(batch.weights.device)
     with torch.no_grad():
-        return teacher(batch.inputs, None, batch.targets).answer
+        told: Seq[Tensor] = teacher(batch.inputs, None, batch.targets).answer
+    return told
 
 
 def _rows(seq: Seq[Tensor], rows: Tensor) -> Seq[Tensor]:

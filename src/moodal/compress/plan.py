@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,7 +63,8 @@ class Ways(Stage):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """model: the bundle to compress. train, valid: manifests, columns: their names in them. out: the folder to write.
+    """model: the bundle to compress. train, valid: manifests; columns: their names in them. out: the
+    folder to write.
 
     steps: names, in order. max_drop: by how much the score on `valid` may fall, in its own units.
     target_ms, target_mb: p50 of the model alone on one thread, and size of the folder in 10^6
@@ -76,14 +77,14 @@ class Plan:
     train: Path
     valid: Path
     out: Path
-    columns: Columns = Columns()
+    columns: Columns = field(default_factory=Columns)
     steps: tuple[str, ...] = ORDER
     max_drop: float = 0.01
     target_ms: float | None = None
     target_mb: float | None = None
     teachers: tuple[Path, ...] = ()
     settings: dict[str, Any] | None = None
-    ways: Ways = Ways()
+    ways: Ways = field(default_factory=Ways)
     seed: int = 0
 
     def folder(self, number: int) -> Path:

@@ -6,7 +6,9 @@ import json
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -101,7 +103,7 @@ def _sparsen(pruned: Network, sparsity: float) -> list[str]:
         with torch.no_grad():
             weights.mul_(stays)
         # Neither a step nor a decay moves a weight that is 0 and has no slope.
-        weights.register_hook(lambda slope, stays=stays: slope * stays)
+        weights.register_hook(partial(torch.mul, stays))  # type: ignore[no-untyped-call]
         done.append(name)
     return done
 
@@ -140,7 +142,11 @@ def _identity(plan: Plan, found: Ground, begun: Path) -> dict[str, Any]:
     ways = plan.ways.model_dump(mode="json")
     teachers = [teacher.info.seal for teacher in found.teachers]
     made = {"begun": bundle.load(begun).seal, "teachers": teachers, "ways": ways}
-    return made | {"data": found.hashes, "seed": plan.seed, "train": (plan.settings or {}).get("train")}
+    return made | {
+        "data": found.hashes,
+        "seed": plan.seed,
+        "train": (plan.settings or {}).get("train"),
+    }
 
 
 def _known(out: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
@@ -155,7 +161,7 @@ def _known(out: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
 def healing(plan: Plan, run: Run) -> Run:
     """The settings of the training after a round: few epochs, small steps."""
     how = plan.ways.prune
-    given = {"epochs": how.epochs, "patience": how.epochs, "seed": plan.seed}
+    given: dict[str, Any] = {"epochs": how.epochs, "patience": how.epochs, "seed": plan.seed}
     given["learning_rate"] = how.learning_rate * run.train.learning_rate
     train = run.train.model_copy(update=given)
     cache = (plan.settings or {}).get("cache")
@@ -221,17 +227,13 @@ def _drop(pruned: Network, loss: Callable[[], float], limit: float) -> dict[str,
     return {f"{name}.{place}": least}
 
 
-class _without:
+@contextmanager
+def _without(stack: nn.ModuleList | nn.Sequential, place: int) -> Iterator[None]:
     """A stack without one of its layers, while it lasts."""
-
-    def __init__(self, stack: nn.ModuleList | nn.Sequential, place: int) -> None:
-        self.stack, self.place, self.layer = stack, place, stack[place]
-
-    def __enter__(self) -> None:
-        del self.stack[self.place]
-
-    def __exit__(self, *_: object) -> None:
-        self.stack.insert(self.place, self.layer)
+    layer = stack[place]
+    del stack[place]
+    yield
+    stack.insert(place, layer)
 
 
 def _examples(parts: Parts, pruned: Network) -> Any:

@@ -72,7 +72,9 @@ def compress(asked: Plan) -> Compressed:
 
 def _identity(asked: Plan, parent: bundle.Info) -> dict[str, Any]:
     """What a step that is not done again must share."""
-    hashes = {name: p.fingerprint() for name, p in parts_of(asked.train, asked.valid)._asdict().items()}
+    hashes = {
+        name: p.fingerprint() for name, p in parts_of(asked.train, asked.valid)._asdict().items()
+    }
     return {
         "model": parent.seal,
         "teachers": [bundle.load(teacher).seal for teacher in asked.teachers],
@@ -85,9 +87,7 @@ def _identity(asked: Plan, parent: bundle.Info) -> dict[str, Any]:
     }
 
 
-def _step(
-    asked: Plan, name: str, folder: Path, begun: Path, identity: dict[str, Any]
-) -> Step:
+def _step(asked: Plan, name: str, folder: Path, begun: Path, identity: dict[str, Any]) -> Step:
     """Done, or found done."""
     identity = identity | {"begun": bundle.load(begun).seal, "name": name}
     kept = folder.with_name(f"{folder.name}.json")
@@ -158,7 +158,7 @@ def _finish(
 
 
 def _closest(asked: Plan, steps: tuple[Step, ...]) -> Step | None:
-    """Of the steps that stand, the last that meets the targets, or the one that misses them least."""
+    """Of the steps that stand, the last that meets the targets, or which misses them least."""
 
     def excess(step: Step) -> float:
         missed = misses(asked, step.measured).values()

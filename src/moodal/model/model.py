@@ -66,7 +66,11 @@ class Network(nn.Module):
             for m, says in self.answer.aside({m: encoded[m] for m in inputs}).items()
         }
         if keep is not None:
-            encoded |= {m: Seq(encoded[m].x, encoded[m].mask & keep[m][:, None]) for m in keep if m in encoded}
+            encoded |= {
+                m: Seq(encoded[m].x, encoded[m].mask & keep[m][:, None])
+                for m in keep
+                if m in encoded
+            }
         told = self.answer.tell(encoded, inputs, targets)
         return Answers(self._scaled(told), auxiliary)
 
