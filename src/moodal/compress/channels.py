@@ -86,11 +86,8 @@ class Channels:
         """(n,): w * dL/dw, summed over what reads each channel."""
         found = torch.zeros(len(group[0].idxs))
         for item in group:
-            layer = item.dep.target.module
-            if item.dep.handler.__name__ != "prune_in_channels" or not isinstance(layer, READERS):
-                continue
-            weight: Any = layer.cell.weight_ih_l0 if isinstance(layer, StandIn) else layer.weight
-            if weight.grad is not None:  # the batch may lack a modality
+            weight = _reads(item.dep)
+            if weight is not None and weight.grad is not None:  # the batch may lack a modality
                 read = (weight.detach() * weight.grad).transpose(0, 1).flatten(1).sum(1)
                 found.index_add_(0, torch.tensor(item.root_idxs), read[item.idxs].cpu())
         return found
@@ -125,6 +122,18 @@ class Channels:
         root = group[0].dep.target.module
         attentions = (m for m in self.names if isinstance(m, MultiHeadAttention))
         return next((m for m in attentions if root in (m.query, m.key, m.value)), None)
+
+
+def _reads(dep: Any) -> Tensor | None:
+    """The weights (n_out, n_in, ...) that a layer multiplies the channels with which it reads; a
+    cell reads its own as well."""
+    layer, reads = dep.target.module, dep.handler.__name__ == "prune_in_channels"
+    weight: Tensor | None = None
+    if isinstance(layer, StandIn):
+        weight = layer.cell.weight_ih_l0 if reads else layer.cell.weight_hh_l0
+    elif reads and isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
+        weight = layer.weight
+    return weight
 
 
 def _is_single(dep: Any) -> bool:
@@ -256,10 +265,6 @@ class _Cell(tp.pruner.function.BasePruningFunc):  # type: ignore[misc]
 
 def _stay(n: int, gone: list[int]) -> Tensor:
     return torch.tensor(sorted(set(range(n)) - set(gone)))
-
-
-READERS = (nn.Linear, nn.Conv1d, nn.Conv2d, StandIn)
-"""What multiplies each channel that it reads by weights of its own."""
 
 
 @contextmanager

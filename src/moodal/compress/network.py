@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
 from torch import Tensor
 
-from moodal import bundle, config
 from moodal.bundle import Info
 from moodal.config import Run
 from moodal.errors import ModelError
@@ -36,7 +34,7 @@ def load(folder: Path) -> Loaded:
     """Raises: ModelError for what is no model, or was written before its scale was kept."""
     [parent] = start.read([folder])
     info, tensors = parent.info, dict(parent.weights)
-    run = config.parse(yaml.safe_load(bundle.read(folder, info, bundle.CONFIG)))
+    run = parent.run
     if "scale" not in tensors:
         if not info.labels:
             raise ModelError(

@@ -63,8 +63,8 @@ class Ways(Stage):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """model: the bundle to compress. train, valid: manifests; columns: their names in them. out: the
-    folder to write.
+    """model: the bundle to compress. train, valid: manifests; columns: their names in these. out:
+    the folder to write.
 
     steps: names, in order. max_drop: by how much the score on `valid` may fall, in its own units.
     target_ms, target_mb: p50 of the model alone on one thread, and size of the folder in 10^6

@@ -53,8 +53,8 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a run is made of. loss: what is validated. lesson: what is learned. decode: how texts are
-    searched for. folder: of its checkpoints; None = it keeps none. identity: settings and data,
+    """What a run is made of. loss: what is validated. lesson: what is learned. decode: how texts
+    are searched for. folder: of its checkpoints; None = it keeps none. identity: settings and data,
     which a resumed run must share."""
 
     network: Network

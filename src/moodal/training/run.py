@@ -181,6 +181,8 @@ def _job(
     """A network as the run begins with it, the rows that fit it, and both as a job."""
     torch.manual_seed(run.train.seed)
     network = build.network(run, parts.settings, measure(parts, run))
+    if parents:
+        starting.resize(network, run, parts, parents)
     parts = reading.that_fit(parts, network)
     if parents:
         starting.take_over(network, parts, parents)
