@@ -98,9 +98,7 @@ def test_a_network_is_as_its_weights_say(name: str, make: Made, targets: Seq[Ten
     shape.fit(again, {key: tuple(values.shape) for key, values in weights.items()})
     again.load_state_dict(weights)
     torch.testing.assert_close(told(again, feed, targets), told(network, feed, targets))
-    for (key, one), (_, other) in zip(
-        again.named_modules(), network.named_modules(), strict=True
-    ):
+    for (key, one), (_, other) in zip(again.named_modules(), network.named_modules(), strict=True):
         for width in ("in_features", "out_features", "in_channels", "num_features", "hidden_size"):
             assert getattr(one, width, 0) == getattr(other, width, 0), key
 

@@ -46,7 +46,7 @@ def step(plan: Plan, folder: Path, out: Path) -> dict[str, Any]:
             f"modalities={list(modalities)}: {folder} does not read {', '.join(missing)}; a "
             "student reads what its teacher reads, or less of it"
         )
-    student = _network(found, run, modalities)
+    student = network_of(found, run, modalities)
     identity: dict[str, Any] = {
         "settings": run.model_dump(mode="json"),
         "ways": plan.ways.model_dump(mode="json"),
@@ -103,7 +103,7 @@ def _share(plan: Plan, parent: Loaded) -> float:
     return max(1 / 16, min(shares))
 
 
-def _network(found: Ground, run: Run, modalities: Subset) -> Any:
+def network_of(found: Ground, run: Run, modalities: Subset) -> Any:
     """As a run begins with it, its words knowing already what the teacher knows of them."""
     torch.manual_seed(run.train.seed)
     seen = ground.narrowed(ground.seen_by(found.parts, modalities), modalities)

@@ -63,7 +63,7 @@ def judge(plan: Plan, folder: Path) -> Measured:
         n=whole.n,
         score=whole.new,
         parent=whole.old,
-        drop=-gain,
+        drop=0.0 - gain,
         interval=interval,
     )
 

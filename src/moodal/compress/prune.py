@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -177,7 +177,7 @@ def cut(plan: Plan, found: Ground, loaded: Loaded) -> dict[str, Any]:
     narrow = ground.narrowed(parts, pruned.modalities)
     job = job_of(narrow, pruned, healing(plan, loaded.run), None)
     rows = max(1, how.rows // job.train.batch_size)
-    layer = _drop(pruned, lambda: _mean(_losses(job, rows)), how.layers)
+    layer = drop(shape.stacks(pruned), lambda: _mean(_losses(job, rows)), how.layers)
     channels = Channels(pruned, _examples(narrow, pruned))
     widths = channels.cut(channels.worth(_losses(job, rows)), how.share)
     return {"layers": layer, "widths": widths}
@@ -207,24 +207,23 @@ def _mean(losses: Iterator[Tensor]) -> float:
         return float(torch.stack(list(losses)).mean())
 
 
-def _drop(pruned: Network, loss: Callable[[], float], limit: float) -> dict[str, float]:
+def drop(
+    stacks: Mapping[str, nn.ModuleList | nn.Sequential], loss: Callable[[], float], limit: float
+) -> dict[str, float]:
     """Take out the layer without which the loss rises least, if that is within the limit, a share
-    of the loss. Returns: layer -> how the loss rose, of all; the one that went is marked."""
+    of the loss. Returns: that layer -> by how much the loss rises."""
     if not limit:
         return {}
     before, rises = loss(), dict[tuple[str, int], float]()
-    stacks = shape.stacks(pruned)
     for name, stack in stacks.items():
         for place in range(len(stack)):
             with _without(stack, place):
                 rises[name, place] = (loss() - before) / max(before, 1e-9)
-    if not rises:
-        return {}
-    (name, place), least = min(rises.items(), key=lambda item: item[1])
-    if least > limit:
+    name, place = min(rises, key=lambda layer: rises[layer], default=("", 0))
+    if not rises or rises[name, place] > limit:
         return {}
     del stacks[name][place]
-    return {f"{name}.{place}": least}
+    return {f"{name}.{place}": rises[name, place]}
 
 
 @contextmanager
