@@ -156,5 +156,10 @@ def test_other_widths_than_the_pruned_models_are_refused(tmp_path: Path) -> None
     pruned(plan, folder)
     data = folder.parent / "data"
     with pytest.raises(ConfigError, match="leave these settings out"):
-        api.train(data / "train.csv", valid=data / "dev.csv", out=tmp_path / "child",
-                  start=[plan.folder(1)], settings=("task=summarise", "text_encoder.width=16"))  # fmt: skip
+        api.train(
+            data / "train.csv",
+            valid=data / "dev.csv",
+            out=tmp_path / "child",
+            start=[plan.folder(1)],
+            settings=("task=summarise", "text_encoder.width=16"),
+        )

@@ -60,6 +60,7 @@ def compress(asked: Plan) -> Compressed:
             "has float weights again"
         )
     identity = _identity(asked, parent)
+    _sweep(asked.out)
     say(f"measuring {asked.model}")
     begun, before = asked.model, judge(asked, asked.model)
     steps: list[Step] = []
@@ -68,6 +69,14 @@ def compress(asked: Plan) -> Compressed:
         steps.append(step)
         begun = step.folder if step.stands else begun
     return _finish(asked, parent, before, tuple(steps))
+
+
+def _sweep(out: Path) -> None:
+    """Take away what a run that was killed had not yet renamed."""
+    with writing(out):
+        for place in (out, out / plan.STEPS):
+            for left in place.glob(".*"):
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _identity(asked: Plan, parent: bundle.Info) -> dict[str, Any]:
@@ -171,8 +180,5 @@ def _closest(asked: Plan, steps: tuple[Step, ...]) -> Step | None:
 def _hand_on(folder: Path, out: Path, name: str) -> None:
     """Copy a bundle to where the model stands. Raises: CapacityError."""
     info = bundle.load(folder)
-    with writing(out):
-        for old in out.parent.glob(f".{out.name}.*"):  # of a run that was killed
-            shutil.rmtree(old, ignore_errors=True)
     files = {file: bundle.read(folder, info, file) for file in info.files}
     bundle.save(out, info.model_copy(update={"name": name}), files)
