@@ -82,7 +82,7 @@ def pack(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def graph(content: bytes) -> bytes:
-    """An ONNX graph, its large weights as integers and a DequantizeLinear after each.
+    """An ONNX graph, its large weights as integers times scales.
 
     An embedding is looked up first and scaled after, so that it stays small in memory as well; all
     others are turned back once, when the graph is loaded.
@@ -123,19 +123,21 @@ def _lookup(into: Any, node: Any, table: Any) -> list[Any]:
 
 
 def _turned_back(into: Any, node: Any, large: dict[str, Any]) -> list[Any]:
-    """The node behind those that turn its weights back into floats."""
+    """The node behind those that turn its weights back into floats: of constants, so that it is
+    done once, when the graph is loaded."""
     nodes = [node]
     for place, name in enumerate(node.input):
         if name in large and node.op_type in AXES:
             axis = AXES[node.op_type](node)
             whole, scales = integers(numpy_helper.to_array(large[name]), axis)
-            given = [f"{name}_int8_{axis}", f"{name}_scale_{axis}", f"{name}_zero_{axis}"]
-            values = whole, scales, np.zeros(len(scales), np.int8)
-            for part, value in zip(given, values, strict=True):
-                _add(into, part, value)
-            node.input[place] = f"{name}_for_{node.output[0]}"
-            made = helper.make_node("DequantizeLinear", given, [node.input[place]], axis=axis)
-            nodes.insert(0, made)
+            wide = [-1 if i == axis else 1 for i in range(whole.ndim)]
+            kept, scale, back = (f"{name}_{part}_{axis}" for part in ("int8", "scale", "float"))
+            _add(into, kept, whole)
+            _add(into, scale, scales.reshape(wide))
+            node.input[place], back = (f"{part}_for_{node.output[0]}" for part in (name, back))
+            made = helper.make_node("Mul", [back, scale], [node.input[place]])
+            cast = helper.make_node("Cast", [kept], [back], to=onnx.TensorProto.FLOAT)
+            nodes[:0] = [cast, made]
     return nodes
 
 
