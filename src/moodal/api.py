@@ -182,7 +182,7 @@ def retrain(
     file, out, start = Path(file), Path(out).resolve(), bundle.find(start)
     bundle.check_target(out)
     parent, there = bundle.load(start), manifest.columns_of(file)
-    named = _columns(file, parent.columns, None).model_dump().items()
+    named = manifest.columns_in(file, parent.columns, None).model_dump().items()
     columns = (f"columns.{ours}={json.dumps(name)}" for ours, name in named if ours != name)
     settings = (f"task={parent.task}", *columns, *settings)
     data = lessons.folder_of(out)
@@ -215,7 +215,7 @@ def promote(
 
     new, over, test = bundle.find(new), Path(over), Path(test)
     stands = bundle.load(over if (over / bundle.INFO).is_file() else new)
-    trial = promotion.Trial(test, _columns(test, stands.columns, renames))
+    trial = promotion.Trial(test, manifest.columns_in(test, stands.columns, renames))
     return promotion.promote(new, over, trial, journal=journal, sure=sure)
 
 
@@ -245,7 +245,7 @@ def evaluate(
         model = load(model)
     name = Path(data).name if isinstance(data, Path | str) else "records"
     if isinstance(data, Path | str):
-        data = manifest.read(Path(data), _columns(Path(data), model.info.columns, renames))
+        data = manifest.read(Path(data), manifest.columns_in(Path(data), model.info.columns, renames))
     rows = tqdm(data, desc="evaluating", unit=" rows", delay=2, disable=None)
     result = run_evaluation(model, rows, among=among, name=name)
     if out is not None:
@@ -308,7 +308,7 @@ def predict_file(
         output.check_place(Path(out), Path(file))
     model = model if isinstance(model, Model) else load(model)
     path = Path(file)
-    columns = _columns(path, model.info.columns.model_copy(update={"label": "label"}), renames)
+    columns = manifest.columns_in(path, model.info.columns.model_copy(update={"label": "label"}), renames)
     answers = model.predict_many(manifest.read(path, columns), explain=explain)
     counts = {"predicted": 0, "rejected": 0}
     with output.lines(None if out is None else Path(out)) as write:
@@ -375,10 +375,3 @@ def check(
         checking.fix(Path(file), Path(fix), report, columns=columns)
     return report
 
-
-def _columns(path: Path, known: Columns, renames: Mapping[str, str] | None) -> Columns:
-    """The names a model was trained with, where this file has them; always what a caller says."""
-    there = () if str(path) == "-" else manifest.columns_of(path)
-    plain = Columns().model_dump()
-    kept = {ours: theirs for ours, theirs in known.model_dump().items() if theirs in there}
-    return config.parse({"columns": {**plain, **kept, **(renames or {})}}).columns
