@@ -120,7 +120,7 @@ class Info(config.Stage):
     weights: Literal["float32", "int8"] = "float32"
     """How weights are kept."""
     arithmetic: Literal["float32", "int8"] = "float32"
-    """How answers are computed; int8: the layers whose input is quantised, all others in float32."""
+    """How answers are computed; int8: the layers whose input is quantised, others in float32."""
     files: dict[str, str] = pydantic.Field(default_factory=dict)
     """File name -> sha256."""
     seal: str = ""

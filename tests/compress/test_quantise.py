@@ -14,7 +14,8 @@ from tiny import tiny_model  # noqa: F401
 
 import moodal
 from moodal import api, bundle
-from moodal.compress import quantise, weights
+from moodal.compress import quantise
+from moodal.compress import weights as packing
 from moodal.data import manifest
 from moodal.errors import ConfigError
 from moodal.runtime.predict import Outputs
@@ -61,7 +62,7 @@ def test_answers_hardly_move_and_the_bundle_is_much_smaller(pair: tuple[Path, Pa
 
 def test_an_embedding_is_looked_up_as_integers(pair: tuple[Path, Path]) -> None:
     graph = onnx.load(pair[1] / "text.onnx").graph
-    large = [t for t in graph.initializer if np.prod(t.dims) >= weights.SMALLEST]
+    large = [t for t in graph.initializer if np.prod(t.dims) >= packing.SMALLEST]
     assert large
     assert all(t.data_type == TensorProto.INT8 or t.dims[-1] == 1 for t in large if len(t.dims) > 1)
 
@@ -108,7 +109,7 @@ def test_a_linear_map_is_quantised_by_output_channel(transposed: int) -> None:
         ],
     )
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    content = weights.graph(model.SerializeToString())
+    content = packing.graph(model.SerializeToString())
     x = rng.normal(0, 1, (3, 40)).astype(np.float32)
     session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
     found, expected = session.run(None, {"x": x})[0], x @ weights

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from searches import SETTINGS, SPACE, tune, vectors
 from tiny import NUMBERED
 
-from moodal import bundle, cli, config, extras
+from moodal import api, bundle, cli, config, extras
 from moodal.errors import CapacityError, ConfigError, DataError
 from moodal.tasks import TASKS
 from moodal.tuning import compare, finalists, report, run

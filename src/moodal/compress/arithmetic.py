@@ -50,7 +50,9 @@ def layers(content: bytes) -> dict[str, str]:
 
 def _layers(model: Any) -> dict[str, str]:
     large = {
-        tensor.name for tensor in model.graph.initializer if np.prod(tensor.dims) >= weights.SMALLEST
+        tensor.name
+        for tensor in model.graph.initializer
+        if np.prod(tensor.dims) >= weights.SMALLEST
     }
     return {
         node.name: node.op_type

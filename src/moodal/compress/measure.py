@@ -169,10 +169,7 @@ def _again(sessions: Sessions, run: Sequence[tuple[str, Feeds]]) -> None:
 def _whole(folder: Path, records: Sequence[Record], batch_size: int) -> list[Work]:
     model = Model(folder)
     model.warm()
-    return [
-        partial(_answered, model, some, batch_size)
-        for some in _batches(records, batch_size)
-    ]
+    return [partial(_answered, model, some, batch_size) for some in _batches(records, batch_size)]
 
 
 def _answered(model: Model, records: Sequence[Record], batch_size: int) -> None:
@@ -190,7 +187,9 @@ def memory_mb(folder: Path, file: Path, columns: Columns) -> float | None:
     Raises: CapacityError when the process fails.
     """
     told = [str(folder), str(file.absolute()), columns.model_dump_json()]
-    program = "import sys; from moodal.compress import measure; print(measure.settle(*sys.argv[1:]))"
+    program = (
+        "import sys; from moodal.compress import measure; print(measure.settle(*sys.argv[1:]))"
+    )
     ran = subprocess.run(
         [sys.executable, "-c", program, *told],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},

@@ -61,7 +61,7 @@ def step(plan: Plan, folder: Path, out: Path) -> dict[str, Any]:
 
 
 def quantise(folder: Path, out: Path) -> bundle.Info:
-    """Write the bundle in `folder` to `out`, its weights as 8-bit integers, its arithmetic as it is.
+    """Write the bundle in `folder` to `out`, its weights as 8-bit integers and its sums as before.
 
     Raises: ModelError for what is no bundle; ConfigError when it is quantised already;
     CapacityError when the disk is full.
@@ -79,8 +79,8 @@ def compute(
     max_drop: float = 0.01,
     mode: Compute = "auto",
 ) -> dict[str, Any]:
-    """Write the bundle in `folder` to `out`, its weights as 8-bit integers, and its arithmetic where
-    it is faster so on this machine and the score on rows.valid falls by no more than max_drop.
+    """Write the bundle in `folder` to `out`, its weights as 8-bit integers, its arithmetic as well
+    where that is faster on this machine and the score on rows.valid falls by at most max_drop.
 
     mode: "int8" = wherever it can be, however fast; "float32" = nowhere.
     Its scores are measured anew, through the run-time; temperatures and threshold are kept.

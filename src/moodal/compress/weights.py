@@ -74,11 +74,19 @@ def graph(content: bytes) -> bytes:
         and len(tensor.dims) > 1
         and np.prod(tensor.dims) >= SMALLEST
     }
+    sums = _sums(model.graph, large)
+    gone = {summed.output[0] for summed in sums.values()}
     nodes: list[Any] = []
     for node in model.graph.node:
         if node.op_type == "Gather" and node.input[0] in large:
-            nodes += _lookup(model.graph, node, large[node.input[0]])
-        else:
+            table = large[node.input[0]]
+            summed = sums.get(node.output[0])
+            nodes += (
+                _lookup(model.graph, node, table)
+                if summed is None
+                else _summed_lookup(model.graph, node, table, summed)
+            )
+        elif node.output[0] not in gone:
             nodes += _turned_back(model.graph, node, large)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
@@ -98,6 +106,50 @@ def _lookup(into: Any, node: Any, table: Any) -> list[Any]:
         helper.make_node("Cast", [f"{name}_int8"], [f"{name}_float"], to=onnx.TensorProto.FLOAT),
         helper.make_node("Gather", [f"{table.name}_scale", ids], [f"{name}_scale"], axis=0),
         helper.make_node("Mul", [f"{name}_float", f"{name}_scale"], [name]),
+    ]
+
+
+def _sums(graph: Any, large: dict[str, Any]) -> dict[str, Any]:
+    """What is looked up in a large table -> the node that does nothing but sum it over the pieces
+    of a position, (B, S, K, n) -> (B, S, n)."""
+    readers: dict[str, list[Any]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    known = {n.output[0]: n.attribute[0].t for n in graph.node if n.op_type == "Constant"}
+    known |= {tensor.name: tensor for tensor in graph.initializer}
+    found = {}
+    for node in graph.node:
+        if node.op_type == "Gather" and node.input[0] in large:
+            first, *others = readers[node.output[0]]
+            if not others and first.op_type == "ReduceSum" and _is_over_pieces(first, known):
+                found[node.output[0]] = first
+    return found
+
+
+def _is_over_pieces(node: Any, known: dict[str, Any]) -> bool:
+    axes = known.get(node.input[1]) if len(node.input) > 1 else None
+    over = None if axes is None else numpy_helper.to_array(axes).tolist()
+    return over in ([2], [-2]) and not _attribute(node, "keepdims", 1)
+
+
+def _summed_lookup(into: Any, node: Any, table: Any, summed: Any) -> list[Any]:
+    """Rows as integers, and their sum weighed by their scales: one product of matrices (1, K) and
+    (K, n) a position is quicker than to scale them all and to sum."""
+    whole, scales = integers(numpy_helper.to_array(table), 0)
+    name, ids = node.output[0], node.input[1]
+    _add(into, f"{table.name}_int8", whole)
+    _add(into, f"{table.name}_scales", scales)
+    _add(into, "axis_of_pieces", np.array([2]))
+    parts = {p: f"{name}_{p}" for p in ("int8", "float", "scale", "row", "sum")}
+    make = helper.make_node
+    return [
+        make("Gather", [f"{table.name}_int8", ids], [parts["int8"]], axis=0),
+        make("Cast", [parts["int8"]], [parts["float"]], to=onnx.TensorProto.FLOAT),
+        make("Gather", [f"{table.name}_scales", ids], [parts["scale"]], axis=0),
+        make("Unsqueeze", [parts["scale"], "axis_of_pieces"], [parts["row"]]),
+        make("MatMul", [parts["row"], parts["float"]], [parts["sum"]]),
+        make("Squeeze", [parts["sum"], "axis_of_pieces"], [summed.output[0]]),
     ]
 
 
@@ -132,5 +184,5 @@ def _forget_unused(graph: Any) -> None:
     graph.initializer.extend(kept)
 
 
-def _attribute(node: Any, name: str) -> int:
-    return next((a.i for a in node.attribute if a.name == name), 0)
+def _attribute(node: Any, name: str, default: int = 0) -> int:
+    return next((a.i for a in node.attribute if a.name == name), default)

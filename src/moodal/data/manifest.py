@@ -68,9 +68,7 @@ def read(
         _check_columns(path, tuple(seen), columns, split=split)
 
 
-def columns_in(
-    path: Path, known: Columns, renames: Mapping[str, str] | None = None
-) -> Columns:
+def columns_in(path: Path, known: Columns, renames: Mapping[str, str] | None = None) -> Columns:
     """The names that a model was trained with, where this file has them; always what a caller says.
 
     Raises: ConfigError, DataError.
