@@ -71,7 +71,12 @@ def render(compared: Compared, *, numbers: str = "report.json") -> str:
             "mb": pareto(compared, "MB", lambda model: model.size_mb),
         },
     }
-    filters: dict[str, Callable[..., str]] = {"signed": _signed, "times": _times, "amount": _amount}
+    filters: dict[str, Callable[..., str]] = {
+        "signed": _signed,
+        "times": _times,
+        "amount": _amount,
+        "span": _interval,
+    }
     return page.render(TEMPLATE, values, package="moodal.compress", filters=filters)
 
 
@@ -154,15 +159,16 @@ def pareto(compared: Compared, unit: str, cost: Callable[[Measured], float]) -> 
                 continue
             colour = INK if letter == LETTERS[0] else BLUE if kept else GREY
             axes.plot([x], [y], "o", color=colour, markersize=9)
-            axes.annotate(letter, (x, y), (0, 9), ha="center", textcoords="offset points")
+            above = 9 if LETTERS.index(letter) % 2 == 0 else -17  # near ones stay apart
+            axes.annotate(letter, (x, y), (0, above), ha="center", textcoords="offset points")
         limit = {"ms": compared.budget.max_ms, "MB": compared.budget.max_mb}[unit]
         if limit is not None:
             axes.axvline(limit, color=ORANGE, linewidth=1.2, linestyle="--")
-        axes.set_xlim(left=0)
+        axes.set_xlim(0, 1.12 * max(x for x, _ in points))
         axes.set_xlabel(names[unit])
         axes.set_ylabel(compared.metric)
         axes.grid()
-        axes.margins(x=0.15, y=0.25)
+        axes.margins(y=0.25)
         if not compared.higher_is_better:
             axes.invert_yaxis()
 
