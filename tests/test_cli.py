@@ -88,6 +88,7 @@ CONTRACT = {
     (
         "tune",
     ): "--valid --out --trials --time --space --storage --seeds --whole --set --label --from",
+    ("compare",): "--test --out --max-drop --max-ms --max-mb",
     ("evaluate",): "--model --checklist --out --among",
     ("predict",): "--model --text --image --audio --out --explain --heatmap",
     ("info",): "",
