@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from moodal import bundle, config, extras
+from moodal import bundle, extras
 from moodal.config import Columns, Run
 from moodal.data import manifest
 from moodal.data.split import HeldOut, hold_out
@@ -24,6 +24,7 @@ from moodal.tasks import configure
 from moodal.types import Media, Modality, Prediction, Record, Rejection
 
 if TYPE_CHECKING:
+    from moodal.compress.compare import Compared
     from moodal.compress.result import Compressed
     from moodal.data.findings import CheckReport
     from moodal.evaluation.checklist import Checklist
@@ -194,7 +195,7 @@ def compress(
         train=Path(train),
         valid=Path(valid),
         out=Path(out).resolve(),
-        columns=_columns(Path(train), bundle.load(folder).columns, renames),
+        columns=manifest.columns_in(Path(train), bundle.load(folder).columns, renames),
         steps=tuple(steps),
         max_drop=max_drop,
         target_ms=target_ms,
@@ -234,7 +235,7 @@ def retrain(
     file, out, start = Path(file), Path(out).resolve(), bundle.find(start)
     bundle.check_target(out)
     parent, there = bundle.load(start), manifest.columns_of(file)
-    named = _columns(file, parent.columns, None).model_dump().items()
+    named = manifest.columns_in(file, parent.columns, None).model_dump().items()
     columns = (f"columns.{ours}={json.dumps(name)}" for ours, name in named if ours != name)
     settings = (f"task={parent.task}", *columns, *settings)
     data = lessons.folder_of(out)
@@ -267,7 +268,7 @@ def promote(
 
     new, over, test = bundle.find(new), Path(over), Path(test)
     stands = bundle.load(over if (over / bundle.INFO).is_file() else new)
-    trial = promotion.Trial(test, _columns(test, stands.columns, renames))
+    trial = promotion.Trial(test, manifest.columns_in(test, stands.columns, renames))
     return promotion.promote(new, over, trial, journal=journal, sure=sure)
 
 
@@ -297,7 +298,9 @@ def evaluate(
         model = load(model)
     name = Path(data).name if isinstance(data, Path | str) else "records"
     if isinstance(data, Path | str):
-        data = manifest.read(Path(data), _columns(Path(data), model.info.columns, renames))
+        data = manifest.read(
+            Path(data), manifest.columns_in(Path(data), model.info.columns, renames)
+        )
     rows = tqdm(data, desc="evaluating", unit=" rows", delay=2, disable=None)
     result = run_evaluation(model, rows, among=among, name=name)
     if out is not None:
@@ -309,6 +312,41 @@ def evaluate(
             regions=_regions(model, result),
         )
     return result
+
+
+def compare(
+    models: Sequence[Path | str],
+    *,
+    test: Path | str,
+    out: Path | str | None = None,
+    max_drop: float | None = None,
+    max_ms: float | None = None,
+    max_mb: float | None = None,
+    renames: Mapping[str, str] | None = None,
+) -> Compared:
+    """Models side by side on labelled rows: size, memory, speed, score; see moodal.compress.
+
+    models: folders; the first is what the others are measured against. test: labelled rows. out: a
+    page to write, FILE.html, its numbers beside it as FILE.json; None = write nothing. max_drop: of
+    the score, max_ms: of one record through the graphs alone, max_mb: of all files; what misses one
+    of these is named in `missed`. renames: as in `evaluate`.
+
+    Raises: ConfigError, ModelError when the models do not answer the same; DataError when no row
+        can be scored; CapacityError.
+    """
+    from moodal.compress import compare as comparing
+    from moodal.compress import compare_page
+
+    if out is not None:
+        compare_page.check_place(Path(out))
+    folders, test = [bundle.find(model) for model in models], Path(test)
+    known = bundle.load(folders[0]).columns if folders else Columns()
+    budget = comparing.Budget(max_drop, max_ms, max_mb)
+    columns = manifest.columns_in(test, known, renames)
+    found = comparing.compare(folders, test, columns=columns, budget=budget)
+    if out is not None:
+        compare_page.write(found, Path(out))
+    return found
 
 
 def _regions(model: Model, result: Report) -> list[regions.Weights]:
@@ -360,7 +398,9 @@ def predict_file(
         output.check_place(Path(out), Path(file))
     model = model if isinstance(model, Model) else load(model)
     path = Path(file)
-    columns = _columns(path, model.info.columns.model_copy(update={"label": "label"}), renames)
+    columns = manifest.columns_in(
+        path, model.info.columns.model_copy(update={"label": "label"}), renames
+    )
     answers = model.predict_many(manifest.read(path, columns), explain=explain)
     counts = {"predicted": 0, "rejected": 0}
     with output.lines(None if out is None else Path(out)) as write:
@@ -426,11 +466,3 @@ def check(
     if fix is not None:
         checking.fix(Path(file), Path(fix), report, columns=columns)
     return report
-
-
-def _columns(path: Path, known: Columns, renames: Mapping[str, str] | None) -> Columns:
-    """The names a model was trained with, where this file has them; always what a caller says."""
-    there = () if str(path) == "-" else manifest.columns_of(path)
-    plain = Columns().model_dump()
-    kept = {ours: theirs for ours, theirs in known.model_dump().items() if theirs in there}
-    return config.parse({"columns": {**plain, **kept, **(renames or {})}}).columns

@@ -50,7 +50,7 @@ def test_the_round_that_loses_too_much_is_undone(
 
     def judged(plan: Plan, out: Path) -> Measured:
         n = bundle.load(out).parameters
-        return Measured(1.0, 1.0, n, 16, 1.0, 1.0, next(drops), None)
+        return Measured(1.0, 1.0, 1.0, n, 16, 1.0, 1.0, next(drops), None)
 
     monkeypatch.setattr(prune, "judge", judged)
     plan = planned(folder, tmp_path / "out", "prune.epochs=1", steps=("prune",))

@@ -9,19 +9,19 @@ from typing import Any
 
 import torch
 
-from moodal import bundle, config
-from moodal.compress import ground
+from moodal import config
+from moodal.compress import ground, measure
 from moodal.compress.ground import Ground, stand
 from moodal.compress.network import Loaded
 from moodal.compress.plan import Plan
-from moodal.compress.speed import milliseconds
 from moodal.compress.teach import Student, parts_for, teach
 from moodal.config import Run
+from moodal.data import manifest
 from moodal.errors import ConfigError
 from moodal.model import build
 from moodal.model.build import Measured
 from moodal.model.stems import Tokens
-from moodal.training.run import measure
+from moodal.training import run as training
 from moodal.types import Subset
 
 NARROWEST = 8
@@ -97,9 +97,11 @@ def _share(plan: Plan, parent: Loaded) -> float:
     shares = [0.5]
     if plan.target_mb:
         room = plan.target_mb * (INTEGERS if "quantise" in plan.steps else 1.0)
-        shares.append(room * 1e6 / bundle.size_bytes(parent.folder))
+        shares.append(room / measure.size_mb(parent.folder))
     if plan.target_ms:
-        shares.append(math.sqrt(plan.target_ms / milliseconds(plan, parent.folder)))
+        records = manifest.read(plan.valid, plan.columns)
+        now = measure.alone(parent.folder, records).p50_ms
+        shares.append(math.sqrt(plan.target_ms / now))
     return max(1 / 16, min(shares))
 
 
@@ -107,7 +109,7 @@ def network_of(found: Ground, run: Run, modalities: Subset) -> Any:
     """As a run begins with it, its words knowing already what the teacher knows of them."""
     torch.manual_seed(run.train.seed)
     seen = ground.narrowed(ground.seen_by(found.parts, modalities), modalities)
-    measured = measure(seen, run)
+    measured = training.measure(seen, run)
     if "text" in modalities:
         measured = _with_words(measured, found.start, run.text_encoder.width)
     student = build.network(run, seen.settings, measured)

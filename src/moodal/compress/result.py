@@ -59,7 +59,7 @@ class Compressed:
 
     @property
     def faster(self) -> float:
-        return self.parent.milliseconds / self.measured.milliseconds
+        return self.measured.faster
 
     def to_dict(self) -> dict[str, Any]:
         values = asdict(self)

@@ -30,16 +30,11 @@ from moodal.training.read import parts_of
 Do = Callable[[Plan, Path, Path], dict[str, Any]]
 
 
-def _quantise(asked: Plan, folder: Path, out: Path) -> dict[str, Any]:
-    quantise.quantise(folder, out)
-    return {}
-
-
 DO: dict[str, Do] = {
     "distil": distil.step,
     "prune": prune.step,
     "prune-weights": prune.weights_step,
-    "quantise": _quantise,
+    "quantise": quantise.step,
 }
 """Step -> (plan, the bundle it begins with, the bundle it writes) -> facts."""
 

@@ -18,7 +18,7 @@ from moodal.preprocess.symbols import FIRST, START
 from moodal.runtime.session import MEMORY
 from moodal.types import Modality, Seq
 
-OPSET = 18
+OPSET = 20
 FLAT = ("scores", "previous", "state", "told_state", "log_probabilities", "next_state")
 """What has no positions: one number, or one row of them, a record."""
 
