@@ -28,6 +28,8 @@ NARROWEST = 8
 """Width under which an encoder of sound has no channel left."""
 INTEGERS = 3.5
 """How much smaller 8-bit weights make a bundle that comes after. Measured: docs/compress.md."""
+HELD_BACK = 0.5
+"""Dropout of a student, as a share of its teacher's. Measured: LOG.md."""
 OWN = ("text", "image", "audio", "task", "columns")
 """Settings in which a student is as its teacher, or one batch could not serve both."""
 
@@ -77,7 +79,11 @@ def student_run(plan: Plan, parent: Loaded) -> Run:
         )
     values = parent.run.model_dump(mode="json")
     values |= {"cache": (plan.settings or {}).get("cache"), "columns": plan.columns.model_dump()}
-    values["train"]["seed"] = plan.seed
+    # A teacher's answers hold it back already, and a narrow student has less to be held back.
+    values["train"] |= {"seed": plan.seed, "label_smoothing": 0.0}
+    values["train"]["modality_dropout"] *= HELD_BACK
+    for stage in ("text_encoder", "image_encoder", "audio_encoder", "fusion", "head", "decoder"):
+        values[stage]["dropout"] *= HELD_BACK
     share = plan.ways.distil.width or _share(plan, parent)
     for stage in (*(f"{m}_encoder" for m in parent.info.modalities), "fusion"):
         part = values[stage]

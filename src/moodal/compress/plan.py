@@ -25,10 +25,10 @@ ORDER = ("distil", "prune", "quantise")
 class Distil(Stage):
     """How a student learns from its teachers."""
 
-    temperature: Positive = 2.0
+    temperature: Positive = 1.0
     """Divides the scores of both before they are compared: the higher, the more what a teacher
     holds for unlikely counts."""
-    soft: Annotated[float, Field(ge=0.0, le=1.0)] = 0.7
+    soft: Annotated[float, Field(ge=0.0, le=1.0)] = 0.9
     """Weight of the teachers' answers; the label has the rest."""
     hidden: Annotated[float, Field(ge=0.0)] = 1.0
     """Weight of the likeness of what teacher and student see, row beside row."""

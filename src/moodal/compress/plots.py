@@ -33,6 +33,8 @@ def against(found: Compressed, cost: Cost) -> str:
             axes.annotate(name or "parent · 原模型", here, (8, 6), textcoords="offset points",
                           color=INK, fontsize=9)  # fmt: skip
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
         axes.set_xlabel(AXES[cost])
         axes.set_ylabel(found.metric)
         axes.grid()

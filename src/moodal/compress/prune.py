@@ -34,6 +34,8 @@ from moodal.training.run import job_of
 
 FACTS = "facts.json"
 """Beside each round's bundle, written after it."""
+INWARD = ("identity", "seal")
+"""What of a round's facts only going on with it needs."""
 
 
 def step(plan: Plan, folder: Path, out: Path) -> dict[str, Any]:
@@ -63,6 +65,7 @@ def step(plan: Plan, folder: Path, out: Path) -> dict[str, Any]:
     last = held if held != folder else place / "1"  # what fails is shown too
     _copy(last, out)
     shutil.rmtree(place, ignore_errors=True)
+    rounds = [{k: v for k, v in made.items() if k not in INWARD} for made in rounds]
     return {"rounds": rounds, "kept": 0 if held == folder else int(held.name)} | _left(found)
 
 

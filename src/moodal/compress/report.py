@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +52,14 @@ def render(found: Compressed) -> str:
             for name, (form, words) in BUDGETS.items()
             if (limit := found.budgets[name]) is not None
         ],
-        "steps": found.steps,
+        "steps": [(step.name, list(_tables(step.facts))) for step in found.steps],
         "titles": STEPS,
         "figures": {
             "size": plots.against(found, "megabytes"),
             "speed": plots.against(found, "milliseconds"),
         },
     }
-    return page.render(TEMPLATE, values, package="moodal.compress", filters=FILTERS)
+    return page.render(TEMPLATE, values, package="moodal.compress", filters={})
 
 
 def table(found: Compressed) -> str:
@@ -97,13 +97,38 @@ def _row(found: Compressed, name: str, step: Step | None) -> dict[str, Any]:
     }
 
 
+Table = tuple[str, list[str], list[list[str]]]
+"""A title, the heads of columns, rows."""
+
+
+def _tables(facts: Mapping[str, Any], title: str = "") -> Iterator[Table]:
+    """What a step says of itself: what is one value first, then whatever holds several."""
+    plain = {k: v for k, v in facts.items() if not _is_nested(v)}
+    if plain:
+        yield title, ["", ""], [[name, _said(value)] for name, value in plain.items()]
+    for name, value in facts.items():
+        here = f"{title} · {name}".removeprefix(" · ")
+        if isinstance(value, Mapping):
+            yield from _tables(value, here)
+        elif _is_nested(value) and any(map(_is_nested, value[0].values())):
+            for number, one in enumerate(value, 1):
+                yield from _tables(one, f"{here} {number}")
+        elif _is_nested(value):
+            heads = list(value[0])
+            yield here, heads, [[_said(row.get(head, "")) for head in heads] for row in value]
+
+
+def _is_nested(value: Any) -> bool:
+    rows = isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)
+    return rows or (isinstance(value, Mapping) and bool(value))
+
+
 def _said(value: Any) -> str:
     """A fact as people read it."""
+    if value is None or value in ([], {}):
+        return "–"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list) and len(value) == 2:
         return " → ".join(map(_said, value))
     return ", ".join(map(_said, value)) if isinstance(value, list) else str(value)
-
-
-FILTERS: dict[str, Callable[..., str]] = {"said": _said}
