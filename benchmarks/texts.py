@@ -107,12 +107,7 @@ def lead(data: Path) -> dict[str, Any]:
 def digits(
     data: Path, folder: Path, seed: int, settings: Sequence[str], left_out: str = ""
 ) -> dict[str, Any]:
-    strings = folder / f"digits-{left_out or 'all'}"
-    if not strings.exists():
-        command = [sys.executable, str(Path(__file__).with_name("digits.py"))]
-        more = ["--leave-out", left_out] if left_out else []
-        subprocess.run([*command, str(data / "spoken-digits"), str(strings), *more], check=True)
-        tenth(strings / "train.csv")
+    strings = digit_strings(data, folder, left_out)
     model = train(
         strings / "train.csv",
         valid=strings / "valid.csv",
@@ -121,6 +116,17 @@ def digits(
     )
     report = evaluate(strings / "dev.csv", model=model, renames=DIGITS)
     return {left_out or "all": report.scores} | ({} if left_out else report.groups)
+
+
+def digit_strings(data: Path, folder: Path, left_out: str) -> Path:
+    """Where the strings stand, made if they do not: train.csv, valid.csv, dev.csv."""
+    strings = folder / f"digits-{left_out or 'all'}"
+    if not strings.exists():
+        command = [sys.executable, str(Path(__file__).with_name("digits.py"))]
+        more = ["--leave-out", left_out] if left_out else []
+        subprocess.run([*command, str(data / "spoken-digits"), str(strings), *more], check=True)
+        tenth(strings / "train.csv")
+    return strings
 
 
 def tenth(path: Path) -> None:

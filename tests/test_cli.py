@@ -88,6 +88,10 @@ CONTRACT = {
     (
         "tune",
     ): "--valid --out --trials --time --space --storage --seeds --whole --set --label --from",
+    (
+        "compress",
+    ): "--model --train --valid --out --steps --max-drop --target-ms --target-mb --teacher --set",
+    ("compare",): "--test --out --max-drop --max-ms --max-mb",
     ("evaluate",): "--model --checklist --out --among",
     ("predict",): "--model --text --image --audio --out --explain --heatmap",
     ("info",): "",

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from moodal import bundle, config, extras
+from moodal import bundle, extras
 from moodal.config import Columns, Run
 from moodal.data import manifest
 from moodal.data.split import HeldOut, hold_out
 from moodal.errors import ConfigError
+from moodal.improve import compare, compress, tune
 from moodal.preprocess import audio, image
 from moodal.runtime import output, regions
 from moodal.runtime.predict import Model
@@ -29,7 +30,21 @@ if TYPE_CHECKING:
     from moodal.evaluation.result import Report
     from moodal.monitor.gate import Decision
     from moodal.store.journal import Journal
-    from moodal.tuning.result import Tuned
+
+__all__ = [
+    "check",
+    "checklist",
+    "compare",
+    "compress",
+    "evaluate",
+    "heatmap",
+    "load",
+    "predict_file",
+    "promote",
+    "retrain",
+    "train",
+    "tune",
+]
 
 PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 """Endings of a heat map's name -> its format."""
@@ -102,60 +117,6 @@ def _held_out(file: Path, run: Run) -> HeldOut:
     return held
 
 
-def tune(
-    file: Path | str,
-    *,
-    valid: Path | str,
-    out: Path | str,
-    run: Run | Path | str | None = None,
-    settings: Sequence[str] = (),
-    start: Sequence[Path | str] = (),
-    trials: int = 50,
-    time: str | None = None,
-    space: Path | str | None = None,
-    storage: str | None = None,
-    seeds: int = 3,
-    whole: bool = False,
-) -> Tuned:
-    """Search for settings that beat the defaults, and keep a model; see moodal.tuning.
-
-    file, run, settings, start: as in `train`; what they say is what trials vary. valid: the rows to
-    choose by; half of them are kept for the comparison, unless `whole`. out: a folder for the
-    trials, the model, report.html and best.yaml; the same call again goes on where it was stopped.
-    trials: in all. time: after it no trial begins, as in "1h"; None = no limit. space: a YAML file;
-    None = the default one. storage: address of a database that several processes share. seeds: how
-    often the best settings and the defaults are trained to be compared.
-
-    Raises: DataError, ConfigError, ModelError, CapacityError (a package of the extra `tune` is
-        missing, the storage is locked).
-    """
-    parents = tuple(bundle.find(parent) for parent in start)
-    under, file = bundle.settings_of(parents), Path(file)
-    there = () if str(file) == "-" else manifest.columns_of(file)
-    run = configure(
-        Path(run) if isinstance(run, str) else run, settings, under=under, columns=there
-    )
-    module = extras.load("moodal.tuning.run", "tune")
-    from moodal.monitor.look import period
-    from moodal.tuning.plan import Plan
-
-    asked = Plan(
-        file=file,
-        valid=Path(valid),
-        out=Path(out).resolve(),
-        run=run,
-        start=parents,
-        trials=trials,
-        seconds=None if time is None else period(time),
-        seeds=seeds,
-        space=None if space is None else Path(space),
-        storage=storage,
-        whole=whole,
-    )
-    found: Tuned = module.tune(asked)
-    return found
-
-
 def retrain(
     file: Path | str,
     *,
@@ -182,7 +143,7 @@ def retrain(
     file, out, start = Path(file), Path(out).resolve(), bundle.find(start)
     bundle.check_target(out)
     parent, there = bundle.load(start), manifest.columns_of(file)
-    named = _columns(file, parent.columns, None).model_dump().items()
+    named = manifest.columns_in(file, parent.columns, None).model_dump().items()
     columns = (f"columns.{ours}={json.dumps(name)}" for ours, name in named if ours != name)
     settings = (f"task={parent.task}", *columns, *settings)
     data = lessons.folder_of(out)
@@ -215,7 +176,7 @@ def promote(
 
     new, over, test = bundle.find(new), Path(over), Path(test)
     stands = bundle.load(over if (over / bundle.INFO).is_file() else new)
-    trial = promotion.Trial(test, _columns(test, stands.columns, renames))
+    trial = promotion.Trial(test, manifest.columns_in(test, stands.columns, renames))
     return promotion.promote(new, over, trial, journal=journal, sure=sure)
 
 
@@ -245,7 +206,9 @@ def evaluate(
         model = load(model)
     name = Path(data).name if isinstance(data, Path | str) else "records"
     if isinstance(data, Path | str):
-        data = manifest.read(Path(data), _columns(Path(data), model.info.columns, renames))
+        data = manifest.read(
+            Path(data), manifest.columns_in(Path(data), model.info.columns, renames)
+        )
     rows = tqdm(data, desc="evaluating", unit=" rows", delay=2, disable=None)
     result = run_evaluation(model, rows, among=among, name=name)
     if out is not None:
@@ -308,7 +271,9 @@ def predict_file(
         output.check_place(Path(out), Path(file))
     model = model if isinstance(model, Model) else load(model)
     path = Path(file)
-    columns = _columns(path, model.info.columns.model_copy(update={"label": "label"}), renames)
+    columns = manifest.columns_in(
+        path, model.info.columns.model_copy(update={"label": "label"}), renames
+    )
     answers = model.predict_many(manifest.read(path, columns), explain=explain)
     counts = {"predicted": 0, "rejected": 0}
     with output.lines(None if out is None else Path(out)) as write:
@@ -374,11 +339,3 @@ def check(
     if fix is not None:
         checking.fix(Path(file), Path(fix), report, columns=columns)
     return report
-
-
-def _columns(path: Path, known: Columns, renames: Mapping[str, str] | None) -> Columns:
-    """The names a model was trained with, where this file has them; always what a caller says."""
-    there = () if str(path) == "-" else manifest.columns_of(path)
-    plain = Columns().model_dump()
-    kept = {ours: theirs for ours, theirs in known.model_dump().items() if theirs in there}
-    return config.parse({"columns": {**plain, **kept, **(renames or {})}}).columns

@@ -118,7 +118,9 @@ class Info(config.Stage):
     confidence: tuple[float, float] = (1.0, 0.0)
     """Slope and offset that make a word's confidence the chance that it is right."""
     weights: Literal["float32", "int8"] = "float32"
-    """How weights are kept; answers are computed in float32."""
+    """How weights are kept."""
+    arithmetic: Literal["float32", "int8"] = "float32"
+    """How answers are computed; int8: the layers whose input is quantised, others in float32."""
     files: dict[str, str] = pydantic.Field(default_factory=dict)
     """File name -> sha256."""
     seal: str = ""

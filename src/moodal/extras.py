@@ -7,11 +7,12 @@ from typing import Any, Literal
 
 from moodal.errors import CapacityError
 
-Extra = Literal["train", "tune", "serve"]
+Extra = Literal["train", "tune", "compress", "serve"]
 
 _TRAINING = ("torch", "accelerate", "safetensors", "onnx")
 PACKAGES: dict[Extra, tuple[str, ...]] = {
     "train": _TRAINING,
+    "compress": (*_TRAINING, "torch_pruning"),
     "tune": (*_TRAINING, "optuna", "sqlalchemy", "alembic", "colorlog"),
     "serve": (
         "fastapi",
@@ -27,7 +28,12 @@ PACKAGES: dict[Extra, tuple[str, ...]] = {
     ),
 }
 """Extra -> the packages that it brings."""
-PURPOSES: dict[Extra, str] = {"train": "training", "tune": "tuning", "serve": "the service"}
+PURPOSES: dict[Extra, str] = {
+    "train": "training",
+    "tune": "tuning",
+    "compress": "compression",
+    "serve": "the service",
+}
 
 
 def load(module: str, extra: Extra) -> Any:

@@ -2,43 +2,50 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+import quantised
 import tiny
 from onnx import TensorProto, helper, numpy_helper
 from tiny import tiny_model  # noqa: F401
 
 import moodal
 from moodal import api, bundle
-from moodal.compress import quantise
+from moodal.compress import calibration, quantise
+from moodal.compress import weights as packing
 from moodal.data import manifest
-from moodal.errors import ConfigError
+from moodal.errors import ConfigError, DataError
 from moodal.runtime.predict import Outputs
-from moodal.types import Prediction
-
-SETTINGS = (*tiny.SETTINGS, "text_encoder.width=48", "image_encoder.width=32", "fusion.width=32")
+from moodal.runtime.session import Sessions
+from moodal.tasks import TASKS
+from moodal.types import Prediction, Record, Rejection
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def pair() -> tuple[Path, Path]:
     """A model large enough to have weights worth it, and the same with integers."""
-    home = tmp_path_factory.mktemp("quantise")
-    data = tiny.rows(home / "data")
-    settings = (*SETTINGS, f"cache={home / 'cache'}")
-    api.train(data / "train.csv", valid=data / "dev.csv", out=home / "whole", settings=settings)
-    quantise.quantise(home / "whole", home / "small")
-    return home / "whole", home / "small"
+    return quantised.home() / "whole", quantised.home() / "small"
+
+
+@pytest.fixture(scope="module")
+def computed() -> Path:
+    """The same with its arithmetic in integers, wherever it can be."""
+    quantised.computed()
+    return quantised.home() / "computed"
 
 
 def test_integers_are_within_half_a_step_of_their_channel() -> None:
     weights = np.random.default_rng(0).normal(0, 1, (5, 7)).astype(np.float32)
     weights[2] = 0
     for axis in (0, 1):
-        whole, scales = quantise.integers(weights, axis)
+        whole, scales = packing.integers(weights, axis)
         back = whole * (scales[:, None] if axis == 0 else scales)
         step = scales[:, None] if axis == 0 else scales[None]
         assert whole.dtype == np.int8
@@ -61,7 +68,7 @@ def test_answers_hardly_move_and_the_bundle_is_much_smaller(pair: tuple[Path, Pa
 
 def test_an_embedding_is_looked_up_as_integers(pair: tuple[Path, Path]) -> None:
     graph = onnx.load(pair[1] / "text.onnx").graph
-    large = [t for t in graph.initializer if np.prod(t.dims) >= quantise.SMALLEST]
+    large = [t for t in graph.initializer if np.prod(t.dims) >= packing.SMALLEST]
     assert large
     assert all(t.data_type == TensorProto.INT8 or t.dims[-1] == 1 for t in large if len(t.dims) > 1)
 
@@ -108,10 +115,143 @@ def test_a_linear_map_is_quantised_by_output_channel(transposed: int) -> None:
         ],
     )
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    content = quantise.graph(model.SerializeToString())
+    content = packing.graph(model.SerializeToString())
     x = rng.normal(0, 1, (3, 40)).astype(np.float32)
     session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
     found, expected = session.run(None, {"x": x})[0], x @ weights
     # A scale a channel: the error of the small channels is as small as they are.
     assert (np.abs(found - expected) < 0.03 * np.abs(weights).max(0) * 10).all()
     assert len(content) < 0.5 * len(model.SerializeToString())
+
+
+# Arithmetic in integers
+
+
+def outputs(
+    folder: Path, rows: Iterable[Record | Rejection], *, at_once: int = 32
+) -> list[Outputs]:
+    told = moodal.load(folder).outputs(rows, batch_size=at_once)
+    return [one for one in told if isinstance(one, Outputs)]
+
+
+def dev() -> list[Record | Rejection]:
+    return list(manifest.read(quantised.rows().valid))
+
+
+def test_answers_of_integers_stay_near_those_of_floats(
+    pair: tuple[Path, Path], computed: Path
+) -> None:
+    gaps = [
+        np.abs(one.scores[subset] - other.scores[subset]).max()
+        for one, other in zip(outputs(pair[0], dev()), outputs(computed, dev()), strict=True)
+        for subset in one.scores
+    ]
+    assert 0 < max(gaps) < 0.05
+    assert bundle.load(computed).arithmetic == "int8"
+    assert bundle.size_bytes(computed) < 0.6 * bundle.size_bytes(pair[0])
+
+
+def test_a_batch_of_integers_answers_as_if_alone(computed: Path) -> None:
+    """To within what one step of an input's 255 moves: sums before it are taken in another order,
+    which may round it the other way."""
+    for one, other in zip(
+        outputs(computed, dev()), outputs(computed, dev(), at_once=1), strict=True
+    ):
+        for subset, raw in one.raw.items():
+            np.testing.assert_allclose(raw, other.raw[subset], atol=2e-3)
+
+
+def test_what_is_hidden_cannot_change_an_answer_of_integers(computed: Path) -> None:
+    sessions = Sessions(computed, bundle.load(computed))
+    fed = calibration.see(computed, quantised.rows().train, rows=6).feeds
+    for graph in ("text.onnx", "audio.onnx"):
+        for feeds in fed[graph]:
+            x, mask = feeds["x"], feeds["mask"]
+            more = {
+                "x": np.concatenate([x, np.full_like(x, x.max())], 1),
+                "mask": np.concatenate([mask, np.zeros_like(mask)], 1),
+            }
+            whole, padded = (sessions.run(graph, f)[0] for f in (feeds, more))
+            np.testing.assert_allclose(padded[:, : whole.shape[1]], whole, atol=2e-3)
+
+
+def test_the_scores_are_those_of_the_integers(computed: Path) -> None:
+    info, task = bundle.load(computed), TASKS[bundle.load(computed).task]
+    report = api.evaluate(quantised.rows().valid, model=computed)
+    assert info.scores["all"][task.goal] == pytest.approx(report.scores[task.goal])
+    assert set(info.scores) == {"all", *report.subsets}
+    card = bundle.read(computed, info, bundle.CARD).decode("utf-8")
+    assert f"| all | {report.scores['n']} | {report.scores[task.goal]:.3f} |" in card
+
+
+def test_what_was_done_is_told_layer_by_layer(computed: Path) -> None:
+    facts = json.loads(json.dumps(quantised.computed(), allow_nan=False))
+    assert facts["arithmetic"] == "int8"
+    assert {layer["operator"] for layer in facts["layers"]} == {"Conv", "MatMul", "Gemm"}
+    assert facts["calibration"]["rows"] == 48
+    assert facts["score"]["drop"] == pytest.approx(
+        facts["score"]["before"] - facts["score"]["after"]
+    )
+
+
+def test_the_weights_of_both_are_the_same_for_training(
+    pair: tuple[Path, Path], computed: Path
+) -> None:
+    assert (pair[1] / bundle.WEIGHTS).read_bytes() == (computed / bundle.WEIGHTS).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("make", "settings"),
+    [
+        (tiny.speech, (*tiny.HEARING, "audio_encoder.kind=tdnn-gru", "audio_encoder.width=32")),
+        (tiny.articles, tiny.WRITING),
+    ],
+    ids=["speech", "summaries"],
+)
+def test_models_that_answer_with_texts_are_computed_too(
+    make: Callable[[Path], Path], settings: tuple[str, ...], tmp_path: Path
+) -> None:
+    data = make(tmp_path / "data")
+    few = (*settings, "train.epochs=2", f"cache={tmp_path / 'cache'}")
+    api.train(data / "train.csv", valid=data / "dev.csv", out=tmp_path / "whole", settings=few)
+    rows = quantise.Rows(data / "train.csv", data / "dev.csv")
+    facts = quantise.compute(
+        tmp_path / "whole", tmp_path / "small", rows, max_drop=9.0, mode="int8"
+    )
+    assert any(layer["arithmetic"] == "int8" for layer in facts["layers"])
+    told = list(moodal.load(tmp_path / "small").predict_many(manifest.read(data / "dev.csv")))
+    assert all(isinstance(one, Prediction) and one.text is not None for one in told)
+
+
+@dataclass(frozen=True)
+class Plan:
+    model: Path
+    train: Path
+    valid: Path
+    max_drop: float
+    seed: int = 0
+
+
+def test_a_step_may_lose_what_the_steps_before_it_left(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(quantise, "compute", lambda *args, max_drop: asked.append(max_drop) or {})
+    rows = quantised.rows()
+    plan = Plan(pair[0], rows.train, rows.valid, 0.25)
+    quantise.step(plan, pair[0], tmp_path / "out")
+    other = tiny.train_once()
+    quantise.step(plan, other, tmp_path / "out")
+    task = TASKS[bundle.load(other).task]
+    first, now = (api.evaluate(rows.valid, model=m).scores[task.goal] for m in (pair[0], other))
+    assert asked == [0.25, pytest.approx(max(0.0, 0.25 - (first - now)))]
+
+
+def test_nothing_is_written_where_rows_are_wrong(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    bad = tmp_path / "rows.csv"
+    bad.write_text("id,text\n1,good\n", encoding="utf-8")
+    with pytest.raises(DataError, match="holds image"):
+        quantise.compute(pair[0], tmp_path / "out", quantise.Rows(bad, quantised.rows().valid))
+    with pytest.raises(ConfigError, match="8-bit integers already"):
+        quantise.compute(pair[1], tmp_path / "out", quantised.rows())
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]

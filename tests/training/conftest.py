@@ -70,9 +70,11 @@ def make_job(tmp_path: Path) -> MakeJob:
         cost = objectives.Cost(settings.label_smoothing, scale)
         dropout = settings.modality_dropout
         to: dict[str, Any] = {"task": TASKS[task], "weights": np.ones(max(1, len(labels)))}
+        loss = objectives.build(task, settings.loss, cost)
         return Job(
             network=network,
-            loss=objectives.build(task, settings.loss, cost),
+            loss=loss,
+            lesson=objectives.by_targets(loss),
             codec=Codec(TASKS[task], labels),
             train=Loader(
                 train, inputs, 8, settings.seed, **to, training=True, modality_dropout=dropout

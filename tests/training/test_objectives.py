@@ -11,6 +11,7 @@ from tiny import LABELLED, NUMBERED
 from torch import Tensor, nn
 
 from moodal.errors import ConfigError
+from moodal.tasks import TASKS
 from moodal.training import objectives
 from moodal.training.objectives import Cost
 from moodal.types import Seq
@@ -237,3 +238,55 @@ def _fit(model: nn.Module, loss: object) -> float:
         cost.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     return float(loss().detach())
+
+
+def said(*rows: list[float]) -> Seq[Tensor]:
+    """Raw scores of some rows."""
+    return one(torch.tensor(rows))
+
+
+def test_divergence_from_a_teacher_computed_by_hand() -> None:
+    """Two labels: the teacher says 3/4, the student 1/2, at T = 1; T^2 = 4 times that of the
+    halved scores at T = 2."""
+    teacher, student = said([math.log(3), 0.0]), said([0.0, 0.0])
+    expected = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
+    soft = objectives.divergence(1.0, objectives.Cost(0.0, 1.0))
+    assert float(soft(student, [teacher], torch.ones(1, 2))) == pytest.approx(expected, rel=1e-5)
+    warm = objectives.divergence(2.0, objectives.Cost(0.0, 1.0))
+    twice = said([2 * math.log(3), 0.0])
+    assert float(warm(student, [twice], torch.ones(1, 2))) == pytest.approx(4 * expected, rel=1e-5)
+
+
+def test_several_teachers_are_the_mean_of_their_probabilities() -> None:
+    """One is sure of one label, one of the other: together they know nothing, as the student."""
+    soft = objectives.divergence(1.0, objectives.Cost(0.0, 1.0))
+    teachers = [said([math.log(3), 0.0]), said([0.0, math.log(3)])]
+    cost = soft(said([5.0, 5.0]), teachers, torch.ones(1, 2))
+    assert float(cost) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_label_that_does_not_compete_is_not_distilled() -> None:
+    soft = objectives.divergence(1.0, objectives.Cost(0.0, 1.0))
+    weights = torch.tensor([[1.0, 1.0, 0.0]])
+    cost = soft(said([1.0, 1.0, 9.0]), [said([2.0, 2.0, -9.0])], weights)
+    assert float(cost) == pytest.approx(0, abs=1e-6)
+
+
+def test_divergence_by_position_is_the_mean_over_real_ones() -> None:
+    soft = objectives.divergence(1.0, objectives.Cost(0.0, 1.0))
+    x = torch.tensor([[[0.0, 0.0], [0.0, 0.0], [7.0, -7.0]]])
+    mask = torch.tensor([[True, True, False]])
+    told = torch.tensor([[[math.log(3), 0.0], [0.0, 0.0], [-9.0, 9.0]]])
+    expected = (0.75 * math.log(1.5) + 0.25 * math.log(0.5)) / 2
+    found = soft(Seq(x, mask), [Seq(told, mask)], torch.ones(1, 2))
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def test_numbers_are_distilled_in_units_of_their_spread() -> None:
+    soft = objectives.distance(1.0, objectives.Cost(0.0, 10.0))
+    cost = soft(said([5.0]), [said([20.0]), said([30.0])], torch.ones(1, 1))
+    assert float(cost) == pytest.approx(4.0)
+
+
+def test_every_task_can_be_distilled() -> None:
+    assert objectives.DISTILLED.keys() == objectives.LOSSES.keys() == TASKS.keys()

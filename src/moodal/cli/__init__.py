@@ -8,6 +8,8 @@ import sys
 import click
 
 from moodal.cli import service
+from moodal.cli.comparing import compare
+from moodal.cli.compression import compress
 from moodal.cli.data import data
 from moodal.cli.models import evaluate, info, predict, train
 from moodal.cli.tuning import tune
@@ -34,5 +36,5 @@ def cli() -> None:
     """Texts, images and recordings in, a sentiment model that you own out."""
 
 
-for command in (data, train, tune, evaluate, predict, info, *service.COMMANDS):
+for command in (data, train, tune, compress, compare, evaluate, predict, info, *service.COMMANDS):
     cli.add_command(command)

@@ -1,155 +1,173 @@
-"""A bundle with its weights as 8-bit integers: a quarter of the size, the same speed.
-
-Weights alone are quantised; sums are done in float32, so nothing has to be calibrated. Each output
-channel (and each row of an embedding) has a scale of its own: weight = scale * integer, integer in
-[-127, 127], scale = largest absolute weight / 127.
-Source: Krishnamoorthi, Quantizing deep convolutional networks for efficient inference (2018),
-sections 2.3 (symmetric) and 3.1.1 (weight only, per channel).
-"""
+"""A bundle in 8-bit integers: its weights all, and its arithmetic where that is faster and does not
+hurt."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
-import onnx
-import torch
-from numpy.typing import NDArray
-from onnx import helper, numpy_helper
 from safetensors.torch import load as tensors_of
 from safetensors.torch import save as tensors_bytes
-from torch import Tensor
 
 from moodal import bundle
+from moodal.compress import calibration, choose, weights
+from moodal.compress.choose import Chosen, Compute
+from moodal.data import manifest
 from moodal.errors import ConfigError
+from moodal.evaluation.result import Report
+from moodal.evaluation.score import evaluate
+from moodal.runtime.predict import Model
+from moodal.runtime.session import Sessions
+from moodal.tasks import TASKS
+from moodal.training import card
 
-Array = NDArray[Any]
 
-SMALLEST = 1024
-"""Weights of fewer numbers stay as they are: nothing would be gained."""
+class Plan(Protocol):
+    """What is asked of compress.plan.Plan."""
 
-AXES: dict[str, Callable[[Any], int]] = {
-    "Gather": lambda node: 0,
-    "MatMul": lambda node: 1,
-    "Gemm": lambda node: 0 if _attribute(node, "transB") else 1,
-    "Conv": lambda node: 0,
-    "GRU": lambda node: 1,
-    "LSTM": lambda node: 1,
-}
-"""Operator -> the axis of its weights that counts output channels."""
+    @property
+    def model(self) -> Path: ...
+    @property
+    def train(self) -> Path: ...
+    @property
+    def valid(self) -> Path: ...
+    @property
+    def max_drop(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """train: what ranges are taken from; no label is needed. valid: what the score is measured on.
+    seed: of the rows that are drawn from train."""
+
+    train: Path
+    valid: Path
+    seed: int = 0
+
+
+def step(plan: Plan, folder: Path, out: Path) -> dict[str, Any]:
+    """Quantise `folder`, no more than what may still be lost of the score of plan.model; see
+    `compute`."""
+    rows = Rows(plan.train, plan.valid, plan.seed)
+    info, goal = bundle.load(folder), TASKS[bundle.load(folder).task]
+    sign = 1.0 if goal.higher_is_better else -1.0
+    first, now = (_score(Model(f), rows.valid).scores[goal.goal] for f in (plan.model, folder))
+    left = plan.max_drop - sign * (first - now)
+    return compute(folder, out, rows, max_drop=max(0.0, left)) | {"name": info.name}
 
 
 def quantise(folder: Path, out: Path) -> bundle.Info:
-    """Write the bundle in `folder` to `out`, its weights as 8-bit integers.
+    """Write the bundle in `folder` to `out`, its weights as 8-bit integers and its sums as before.
 
     Raises: ModelError for what is no bundle; ConfigError when it is quantised already;
     CapacityError when the disk is full.
     """
+    info, files = _read(folder)
+    graphs = {n: weights.graph(c) for n, c in files.items() if n.endswith(".onnx")}
+    return _save(out, info.model_copy(update={"weights": "int8"}), files | graphs)
+
+
+def compute(
+    folder: Path,
+    out: Path,
+    rows: Rows,
+    *,
+    max_drop: float = 0.01,
+    mode: Compute = "auto",
+) -> dict[str, Any]:
+    """Write the bundle in `folder` to `out`, its weights as 8-bit integers, its arithmetic as well
+    where that is faster on this machine and the score on rows.valid falls by at most max_drop.
+
+    mode: "int8" = wherever it can be, however fast; "float32" = nowhere.
+    Its scores are measured anew, through the run-time; temperatures and threshold are kept.
+    Returns: what was quantised how, layer by layer, and why not; the rows; the scores.
+    Raises: ModelError; ConfigError when it is quantised already; DataError when no row can be read,
+        or none holds a modality of the model; CapacityError.
+    """
+    info, files = _read(folder)
+    bundle.check_target(out)
+    graphs = {name: content for name, content in files.items() if name.endswith(".onnx")}
+    seen = calibration.see(folder, rows.train, seed=rows.seed)
+    before = _score(Model(folder), rows.valid)
+
+    def drop(tried: Mapping[str, bytes]) -> float:
+        return _lost(before, _score(_with(folder, info, tried), rows.valid))
+
+    chosen = choose.choose(graphs, seen.feeds, drop, compute=mode, max_drop=max_drop)
+    after = _score(_with(folder, info, chosen.graphs), rows.valid)
+    info = info.model_copy(
+        update={
+            "weights": "int8",
+            "arithmetic": "int8" if chosen.computes else "float32",
+            "scores": {**after.subsets, "all": after.scores},
+            "name": out.name,
+        }
+    )
+    files |= chosen.graphs
+    files[bundle.CARD] = card.write(info).encode("utf-8")
+    _save(out, info, files)
+    return _facts(info, seen, chosen, before, after)
+
+
+def _read(folder: Path) -> tuple[bundle.Info, dict[str, Any]]:
+    """Raises: ModelError; ConfigError when it is quantised already."""
     info = bundle.verify(folder)
     if info.weights == "int8":
-        raise ConfigError(f"{folder}: its weights are 8-bit integers already")
-    files: dict[str, Any] = {name: bundle.read(folder, info, name) for name in info.files}
-    for name, content in files.items():
-        if name.endswith(".onnx"):
-            files[name] = graph(content)
-    files[bundle.WEIGHTS] = tensors_bytes(pack(tensors_of(files[bundle.WEIGHTS])))
-    return bundle.save(out, info.model_copy(update={"weights": "int8", "name": out.name}), files)
+        raise ConfigError(
+            f"{folder}: its weights are 8-bit integers already; give the model it was made from"
+        )
+    return info, {name: bundle.read(folder, info, name) for name in info.files}
 
 
-def integers(weights: Array, axis: int) -> tuple[Array, Array]:
-    """weights: (..., n, ...) float32 with n channels along the axis -> the same shape as int8, and
-    (n,) scales."""
-    others = tuple(i for i in range(weights.ndim) if i != axis)
-    scales = np.abs(weights).max(others) / 127
-    scales = np.where(scales > 0, scales, 1).astype(np.float32)
-    shape = [-1 if i == axis else 1 for i in range(weights.ndim)]
-    return np.rint(weights / scales.reshape(shape)).astype(np.int8), scales
+def _save(out: Path, info: bundle.Info, files: dict[str, Any]) -> bundle.Info:
+    packed = tensors_bytes(weights.pack(tensors_of(files[bundle.WEIGHTS])))
+    info = info.model_copy(update={"name": out.name})
+    return bundle.save(out, info, files | {bundle.WEIGHTS: packed})
 
 
-def pack(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Each large float tensor as int8 with a scale a row; see bundle.SCALE."""
-    packed: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        if tensor.dtype != torch.float32 or tensor.ndim < 2 or tensor.numel() < SMALLEST:
-            packed[name] = tensor
-            continue
-        whole, scales = integers(tensor.numpy(), 0)
-        packed[name] = torch.from_numpy(whole)
-        packed[name + bundle.SCALE] = torch.from_numpy(scales)
-    return packed
+def _with(folder: Path, info: bundle.Info, graphs: Mapping[str, bytes]) -> Model:
+    """The model with other graphs in the place of its own."""
+    sessions = Sessions(folder, info.model_copy(update={"arithmetic": "int8"}))
+    for name, content in graphs.items():
+        sessions.put(name, content)
+    return Model(folder, sessions=sessions)
 
 
-def graph(content: bytes) -> bytes:
-    """An ONNX graph, its large weights as integers and a DequantizeLinear after each.
+def _score(model: Model, file: Path) -> Report:
+    rows = manifest.read(file, manifest.columns_in(file, model.info.columns))
+    return evaluate(model, rows, bootstrap=0, name=file.name)
 
-    An embedding is looked up first and scaled after, so that it stays small in memory as well; all
-    others are turned back once, when the graph is loaded.
-    """
-    model = onnx.load_from_string(content)
-    large = {
-        tensor.name: tensor
-        for tensor in model.graph.initializer
-        if tensor.data_type == onnx.TensorProto.FLOAT
-        and len(tensor.dims) > 1
-        and np.prod(tensor.dims) >= SMALLEST
+
+def _lost(before: Report, after: Report) -> float:
+    """How much worse, in units of the score."""
+    task = TASKS[before.task]
+    sign = 1.0 if task.higher_is_better else -1.0
+    return float(sign * (before.scores[task.goal] - after.scores[task.goal]))
+
+
+def _facts(
+    info: bundle.Info, seen: calibration.Seen, chosen: Chosen, before: Report, after: Report
+) -> dict[str, Any]:
+    """For the report."""
+    goal = TASKS[info.task].goal
+    return {
+        "weights": info.weights,
+        "arithmetic": info.arithmetic,
+        **chosen.to_dict(),
+        "calibration": {
+            "rows": seen.n,
+            "n_rejected": seen.n_rejected,
+            "rejected": [asdict(rejected) for rejected in seen.rejected],
+        },
+        "score": {
+            "metric": goal,
+            "n": after.scores["n"],
+            "before": before.scores[goal],
+            "after": after.scores[goal],
+            "drop": _lost(before, after),
+        },
     }
-    nodes: list[Any] = []
-    for node in model.graph.node:
-        if node.op_type == "Gather" and node.input[0] in large:
-            nodes += _lookup(model.graph, node, large[node.input[0]])
-        else:
-            nodes += _turned_back(model.graph, node, large)
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    _forget_unused(model.graph)
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString())
-
-
-def _lookup(into: Any, node: Any, table: Any) -> list[Any]:
-    """Rows as integers, their scales, the product."""
-    whole, scales = integers(numpy_helper.to_array(table), 0)
-    name, ids = node.output[0], node.input[1]
-    _add(into, f"{table.name}_int8", whole)
-    _add(into, f"{table.name}_scale", scales[:, None])
-    return [
-        helper.make_node("Gather", [f"{table.name}_int8", ids], [f"{name}_int8"], axis=0),
-        helper.make_node("Cast", [f"{name}_int8"], [f"{name}_float"], to=onnx.TensorProto.FLOAT),
-        helper.make_node("Gather", [f"{table.name}_scale", ids], [f"{name}_scale"], axis=0),
-        helper.make_node("Mul", [f"{name}_float", f"{name}_scale"], [name]),
-    ]
-
-
-def _turned_back(into: Any, node: Any, large: dict[str, Any]) -> list[Any]:
-    """The node behind those that turn its weights back into floats."""
-    nodes = [node]
-    for place, name in enumerate(node.input):
-        if name in large and node.op_type in AXES:
-            axis = AXES[node.op_type](node)
-            whole, scales = integers(numpy_helper.to_array(large[name]), axis)
-            given = [f"{name}_int8_{axis}", f"{name}_scale_{axis}", f"{name}_zero_{axis}"]
-            values = whole, scales, np.zeros(len(scales), np.int8)
-            for part, value in zip(given, values, strict=True):
-                _add(into, part, value)
-            node.input[place] = f"{name}_for_{node.output[0]}"
-            made = helper.make_node("DequantizeLinear", given, [node.input[place]], axis=axis)
-            nodes.insert(0, made)
-    return nodes
-
-
-def _add(into: Any, name: str, values: Array) -> None:
-    if all(tensor.name != name for tensor in into.initializer):
-        into.initializer.append(numpy_helper.from_array(values, name))
-
-
-def _forget_unused(graph: Any) -> None:
-    used = {name for node in graph.node for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
-
-
-def _attribute(node: Any, name: str) -> int:
-    return next((a.i for a in node.attribute if a.name == name), 0)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moodal import config
 from moodal.config import Columns
 from moodal.data.rows import (
     MAX_CHARS,
@@ -26,7 +27,7 @@ from moodal.data.rows import (
 from moodal.errors import DataError, RecordError
 from moodal.types import MODALITIES, Media, Record, Rejection
 
-__all__ = ["DEFAULT_COLUMNS", "columns_of", "fingerprint", "read", "record_of"]
+__all__ = ["DEFAULT_COLUMNS", "columns_in", "columns_of", "fingerprint", "read", "record_of"]
 
 DEFAULT_COLUMNS = Columns()
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -65,6 +66,17 @@ def read(
         raise DataError(f"{name}: has a header and no rows; add at least one")
     if seen:
         _check_columns(path, tuple(seen), columns, split=split)
+
+
+def columns_in(path: Path, known: Columns, renames: Mapping[str, str] | None = None) -> Columns:
+    """The names that a model was trained with, where this file has them; always what a caller says.
+
+    Raises: ConfigError, DataError.
+    """
+    there = () if path == STDIN else columns_of(path)
+    plain = Columns().model_dump()
+    kept = {ours: theirs for ours, theirs in known.model_dump().items() if theirs in there}
+    return config.parse({"columns": {**plain, **kept, **(renames or {})}}).columns
 
 
 def record_of(row: Row, columns: Columns, *, source: str, folder: Path) -> Record:

@@ -18,7 +18,7 @@ from moodal.preprocess.symbols import FIRST, START
 from moodal.runtime.session import MEMORY
 from moodal.types import Modality, Seq
 
-OPSET = 18
+OPSET = 20
 FLAT = ("scores", "previous", "state", "told_state", "log_probabilities", "next_state")
 """What has no positions: one number, or one row of them, a record."""
 
@@ -71,7 +71,7 @@ def answer(network: Network) -> dict[str, bytes]:
     if isinstance(told, Frames):
         frames = torch.randn(2, 5, network.width), torch.ones(2, 5).bool()
         return {bundle.HEAD: _export(told, frames, inputs=["x", "mask"], outputs=["s", "s_mask"])}
-    graph = Scaled(told, network.bias, network.scale)
+    graph = Scaled(told, network.bias, float(network.scale))
     feeds, names = _feeds(network)
     return {bundle.HEAD: _export(graph, feeds, inputs=names, outputs=["scores"])}
 

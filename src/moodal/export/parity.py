@@ -37,7 +37,7 @@ def check(network: Network, sessions: Sessions, batches: Iterable[Batch]) -> flo
         with torch.inference_mode():
             told = network(inputs, None, targets).answer
         expected = told.x.numpy()
-        size = np.maximum(np.abs(expected), network.scale)
+        size = np.maximum(np.abs(expected), float(network.scale))
         found = _exported(network, sessions, inputs, targets)
         difference = np.abs(expected - found)[told.mask.numpy()] / size[told.mask.numpy()]
         worst = float(np.maximum(worst, difference.max()))  # unlike max, keeps NaN

@@ -64,9 +64,9 @@ def ordered(modalities: Subset) -> Subset:
 
 def fused(summary: Tensor, parts: list[Seq[Tensor]]) -> Fused:
     """summary: (B, D). A record without any modality gets zeros and a False mask."""
-    everything = join(parts)
-    seen = everything.mask.any(1, keepdim=True)
-    return Fused(hide(Seq(summary.unsqueeze(1), seen)), everything)
+    # Asked of the parts: a head that reads the summary alone then leaves the joining out.
+    seen = present(parts).any(1, keepdim=True)
+    return Fused(hide(Seq(summary.unsqueeze(1), seen)), join(parts))
 
 
 class Summary(nn.Module):

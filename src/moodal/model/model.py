@@ -31,6 +31,7 @@ class Network(nn.Module):
     """
 
     bias: Tensor
+    scale: Tensor
 
     def __init__(
         self,
@@ -46,7 +47,7 @@ class Network(nn.Module):
         self.answer = answer
         self.width, self.modalities = width, ordered(tuple(encoders))
         self.register_buffer("bias", bias)
-        self.scale = scale
+        self.register_buffer("scale", torch.tensor(float(scale)))
 
     def forward(
         self,
@@ -54,16 +55,22 @@ class Network(nn.Module):
         keep: dict[Modality, Tensor] | None = None,
         targets: Seq[Tensor] | None = None,
     ) -> Answers:
-        """inputs: a batch of any modalities. keep: modality -> (B,) bool, False hides it from the
-        fusion (modality dropout); its own auxiliary answer is still learned. targets: (B, T) codes,
-        of which a text's answer is shown each one's forerunners."""
+        """inputs: a batch of any modalities; one that is not read is passed over. keep: modality ->
+        (B,) bool, False hides it from the fusion (modality dropout); its own auxiliary answer is
+        still learned. targets: (B, T) codes, of which a text's answer is shown each one's
+        forerunners."""
+        inputs = {m: seq for m, seq in inputs.items() if m in self.modalities}
         encoded = self.encode(inputs)
         auxiliary = {
             m: self._scaled(Seq(says.unsqueeze(1), encoded[m].mask.any(1, keepdim=True)))
             for m, says in self.answer.aside({m: encoded[m] for m in inputs}).items()
         }
         if keep is not None:
-            encoded |= {m: Seq(encoded[m].x, encoded[m].mask & keep[m][:, None]) for m in keep}
+            encoded |= {
+                m: Seq(encoded[m].x, encoded[m].mask & keep[m][:, None])
+                for m in keep
+                if m in encoded
+            }
         told = self.answer.tell(encoded, inputs, targets)
         return Answers(self._scaled(told), auxiliary)
 

@@ -74,7 +74,8 @@ class Model:
 
     folder: a trained model. threads: of ONNX Runtime. transcriber: a model that writes speech down;
     the words of a recording are then read as the text of a record that has none. limit_seconds:
-    longer recordings are refused, even where the model would read them.
+    longer recordings are refused, even where the model would read them. sessions: graphs to answer
+    with, where they are watched or others are tried; None = the folder's own.
     Raises: ModelError when the folder is no bundle, or a file of it has changed, or the transcriber
         is none; ConfigError when there is one and this model reads no words.
     """
@@ -86,6 +87,7 @@ class Model:
         threads: int = 1,
         transcriber: Model | None = None,
         limit_seconds: float = math.inf,
+        sessions: Sessions | None = None,
     ) -> None:
         self.folder = folder
         self.info = bundle.load(folder)
@@ -96,7 +98,7 @@ class Model:
         limit_seconds = min(limit_seconds, sound.limit_seconds)
         sound = sound.model_copy(update={"limit_seconds": limit_seconds})
         self._inputs = batch.build(replace(settings, audio=sound), lexicon)
-        self._sessions = Sessions(folder, self.info, threads=threads)
+        self._sessions = sessions or Sessions(folder, self.info, threads=threads)
         self._transcriber = transcriber
         if transcriber is not None:
             _check_transcriber(transcriber, self)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 Array = NDArray[Any]
+Feeds = Mapping[str, Array]
+Watch = Callable[[str, Feeds], None]
+"""Is shown every run of a graph beforehand: its file and what it is fed."""
 
 MEMORY = ("x", "keys", "mask", "source")
 """What a text's decoder looks at in every step."""
@@ -35,41 +38,49 @@ def spread(part: Seq[Array], rows: Sequence[int] | Array, n_rows: int) -> Seq[Ar
 class Sessions:
     """The graphs of one bundle. A graph that is never asked for is never read.
 
-    threads: ONNX Runtime's threads within an operator.
+    threads: ONNX Runtime's threads within an operator. watch: whoever wants to know what is run.
     """
 
-    def __init__(self, folder: Path, info: bundle.Info, *, threads: int = 1) -> None:
-        self._folder, self._info, self._threads = folder, info, threads
+    def __init__(
+        self, folder: Path, info: bundle.Info, *, threads: int = 1, watch: Watch | None = None
+    ) -> None:
+        self._folder, self._info, self._threads, self._watch = folder, info, threads, watch
         self._open: dict[str, ort.InferenceSession] = {}
 
     def encode(self, modality: Modality, batch: Seq[Array]) -> Seq[Array]:
         """x (B, S, ...), mask (B, S) -> x (B, S', D) float32, mask (B, S')."""
-        graph = self._graph(bundle.encoder_file(modality))
-        x, mask = graph.run(None, {"x": batch.x, "mask": batch.mask})
-        return Seq(x, mask)
+        return Seq(*self.run(bundle.encoder_file(modality), {"x": batch.x, "mask": batch.mask}))
 
     def answer(self, encodings: Mapping[Modality, Seq[Array]]) -> Array:
         """Encodings of every modality the model knows -> raw scores (B, C)."""
         feeds = {f"{m}_{part}": a for m, e in encodings.items() for part, a in e._asdict().items()}
-        return np.asarray(self._graph(bundle.HEAD).run(None, feeds)[0])
+        return np.asarray(self.run(bundle.HEAD, feeds)[0])
 
     def frames(self, sound: Seq[Array]) -> Seq[Array]:
         """Encodings of sound -> (B, T, C) raw scores of the symbols at each frame."""
-        x, mask = self._graph(bundle.HEAD).run(None, {"x": sound.x, "mask": sound.mask})
-        return Seq(x, mask)
+        return Seq(*self.run(bundle.HEAD, {"x": sound.x, "mask": sound.mask}))
 
     def remember(self, source: Array, encodings: Mapping[Modality, Seq[Array]]) -> list[Array]:
         """source: (B, S) symbols of the text, and encodings of every modality the model knows ->
         what `step` looks at: x, keys, mask, source, and the first state (B, Z)."""
         feeds = {f"{m}_{part}": a for m, e in encodings.items() for part, a in e._asdict().items()}
-        told: list[Array] = self._graph(bundle.HEAD).run(None, {"source": source, **feeds})
-        return told
+        return self.run(bundle.HEAD, {"source": source, **feeds})
 
     def step(self, previous: Array, state: Array, memory: Sequence[Array]) -> list[Array]:
         """previous: (N,) symbols, state: (N, Z) -> log-probabilities (N, C), state, attention."""
         feeds = dict(zip(MEMORY, memory, strict=True)) | {"previous": previous, "state": state}
-        told: list[Array] = self._graph(bundle.STEP).run(None, feeds)
+        return self.run(bundle.STEP, feeds)
+
+    def run(self, name: str, feeds: Feeds) -> list[Array]:
+        """All that one graph gives."""
+        if self._watch is not None:
+            self._watch(name, feeds)
+        told: list[Array] = self._graph(name).run(None, feeds)
         return told
+
+    def put(self, name: str, content: bytes) -> None:
+        """Run another graph in this one's place from now on: how one is tried before it is kept."""
+        self._open[name] = self._session(content)
 
     def absent(self, rows: int) -> Seq[Array]:
         """What stands for a modality that no row of a batch has."""
@@ -84,14 +95,16 @@ class Sessions:
 
     def _graph(self, name: str) -> ort.InferenceSession:
         if name not in self._open:
-            options = ort.SessionOptions()
-            options.intra_op_num_threads = self._threads
-            options.inter_op_num_threads = 1
-            options.log_severity_level = 3
-            # Weights kept as integers become floats once, at loading, not in every answer.
-            options.add_session_config_entry("session.disable_quant_qdq", "1")
-            content = bundle.read(self._folder, self._info, name)
-            self._open[name] = ort.InferenceSession(
-                content, options, providers=["CPUExecutionProvider"]
-            )
+            self._open[name] = self._session(bundle.read(self._folder, self._info, name))
         return self._open[name]
+
+    def _session(self, content: bytes) -> ort.InferenceSession:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Where integers are only how weights are kept, they become floats once, at loading, not in
+        # every answer.
+        floats = self._info.arithmetic == "float32"
+        options.add_session_config_entry("session.disable_quant_qdq", "1" if floats else "0")
+        return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])

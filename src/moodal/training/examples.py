@@ -92,7 +92,7 @@ class Survey:
 class Examples:
     """Labelled rows, decoded. Media are views of a memory-mapped file: they cost no memory.
 
-    codes: (N,) float64; NaN where probabilities stand in place of a label. arrays: modality -> N
+    codes: (N,) float64; NaN where a row has no label. arrays: modality -> N
     decoded arrays, None where it is absent. rejected: the rows left out; n_unlabelled: rows
     without a label. probabilities: row -> (C,), where they are given. groups: N names. sources: N
     (id, source) of the rows. texts: N targets as they were written. spelled: N targets as (T,)
@@ -121,13 +121,22 @@ class Examples:
         """The codes of the rows that have a label."""
         return self.codes[~np.isnan(self.codes)]
 
+    @property
+    def taught(self) -> NDArray[np.bool_]:
+        """(N,): the rows that a label, a text or probabilities are given for."""
+        given = ~np.isnan(self.codes)
+        given[list(self.probabilities)] = True
+        return given
+
     def targets(self, rows: Array, task: Task, n_outputs: int) -> Seq[Array]:
-        """What these rows teach: (B, 1, C), or (B, T) codes of symbols."""
+        """What these rows teach: (B, 1, C), or (B, T) codes of symbols; a row that nothing is given
+        for has a False mask."""
         codes, spelled = self.codes[rows], [self.spelled[row] for row in rows.tolist()]
         targets = task.targets(np.where(np.isnan(codes), 0, codes), spelled, n_outputs)
         for place, row in enumerate(rows.tolist()):
             if row in self.probabilities:
                 targets.x[place] = self.probabilities[row]
+        targets.mask[~self.taught[rows]] = False
         return targets
 
     def only(self, rows: Sequence[int], rejected: Sequence[Rejection]) -> Examples:
@@ -265,10 +274,12 @@ def build(
     decoder: Decoder,
     name: str,
     training: bool,
+    unlabelled: bool = False,
 ) -> Examples:
     """Every labelled, readable row. Raises: DataError when there is none.
 
-    training: probabilities count, and a row that has them needs no label.
+    training: probabilities count, and a row that has them needs no label. unlabelled: no row needs
+    one; what it teaches is for others to say.
     """
     rows: list[dict[Modality, Array]] = []
     taught: list[tuple[float, Array | None]] = []
@@ -279,7 +290,7 @@ def build(
     for record in tqdm(records, desc=f"reading {name}", unit=" rows", delay=2, disable=None):
         if isinstance(record, Rejection):
             rejected.append(record)
-        elif record.target is None and not (training and record.probabilities):
+        elif record.target is None and not (unlabelled or (training and record.probabilities)):
             n_unlabelled += 1
         else:
             try:

@@ -78,7 +78,7 @@ def _files(parts: Parts, network: Network, run: Run) -> dict[str, Any]:
     files: dict[str, Any] = dict(onnx.answer(network))
     for modality in network.modalities:
         files[bundle.encoder_file(modality)] = onnx.encoder(
-            network, modality, _example(parts, modality)
+            network, modality, example(parts, modality)
         )
     if parts.lexicon is not None:
         name = bundle.VOCABULARY if parts.vocabulary is not None else bundle.SYMBOLS
@@ -96,7 +96,7 @@ def _files(parts: Parts, network: Network, run: Run) -> dict[str, Any]:
     return files
 
 
-def _example(parts: Parts, modality: Modality) -> Seq[torch.Tensor]:
+def example(parts: Parts, modality: Modality) -> Seq[torch.Tensor]:
     """Two real rows: what the exporter traces."""
     given = parts.inputs[modality]
     seen = [a for a in parts.train.arrays[modality] if a is not None]

@@ -26,7 +26,7 @@ from moodal.tasks import Task
 from moodal.training import average, checkpoint, mixture, optimise
 from moodal.training.examples import Codec
 from moodal.training.loader import Batch, Loader
-from moodal.training.objectives import SAYS, Loss
+from moodal.training.objectives import SAYS, Lesson, Loss
 from moodal.types import Seq
 
 Watch = Callable[[Mapping[str, float], str], None]
@@ -53,11 +53,13 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a run is made of. decode: how texts are searched for. folder: of its checkpoints; None =
-    it keeps none. identity: settings and data, which a resumed run must share."""
+    """What a run is made of. loss: what is validated. lesson: what is learned. decode: how texts
+    are searched for. folder: of its checkpoints; None = it keeps none. identity: settings and data,
+    which a resumed run must share."""
 
     network: Network
     loss: Loss
+    lesson: Lesson
     codec: Codec
     train: Loader
     valid: Loader
@@ -157,11 +159,11 @@ class _Fit:
 
     def _loss(self, answers: Answers, batch: Batch) -> Tensor:
         settings, cost = self.job.settings, self.job.loss
-        loss = cost(answers.answer, batch.targets, batch.weights).mean()
+        loss = self.job.lesson(answers.answer, batch).mean()
         # One modality alone is the answer itself: its own loss would only repeat it.
         if settings.auxiliary and len(self.network.modalities) > 1:
             for says in answers.auxiliary.values():
-                has = says.mask[:, 0].to(loss)
+                has = (says.mask[:, 0] & batch.targets.mask.any(1)).to(loss)
                 own = (cost(says, batch.targets, batch.weights) * has).sum()
                 loss = loss + settings.auxiliary * own / has.sum().clamp(min=1.0)
         if settings.l1:

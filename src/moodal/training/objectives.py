@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,15 @@ GREEDY = Decode(beam=1)
 Loss = Callable[[Seq[Tensor], Seq[Tensor], Tensor], Tensor]
 """(raw scores (B, T, C), targets (B, 1, C) or (B, T') codes, weights (B, C) of the outputs, 0 =
 does not compete) -> cost (B,)"""
+
+
+Lesson = Callable[[Seq[Tensor], Batch], Tensor]
+"""(raw scores (B, T, C), the batch they answer) -> what is learned from it, cost (B,)"""
+
+
+def by_targets(loss: Loss) -> Lesson:
+    """The lesson of rows that all have a target."""
+    return lambda answer, batch: loss(answer, batch.targets, batch.weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +126,54 @@ LOSSES: dict[str, dict[str, Callable[[Cost], Loss]]] = {
     "summarise": {"auto": token_cross_entropy},
     "transcribe": {"auto": ctc},
 }
+
+Soft = Callable[[Seq[Tensor], Sequence[Seq[Tensor]], Tensor], Tensor]
+"""(a student's raw scores (B, T, C), those of each teacher, weights as in Loss) -> cost (B,)"""
+
+
+def divergence(temperature: float, cost: Cost) -> Soft:
+    """T^2 KL(mean of the teachers' probabilities || the student's), the mean over real positions,
+    with all scores divided by T.
+
+    Source: Hinton et al., Distilling the Knowledge in a Neural Network (2015), section 2, for one
+    answer, and section 1 for the mean of several teachers; by frame and by symbol: Kim and Rush,
+    Sequence-Level Knowledge Distillation (2016), section 3.1.
+    """
+
+    def chances(scores: Tensor, weights: Tensor) -> Tensor:
+        low = torch.finfo(scores.dtype).min
+        return (scores.masked_fill(weights[:, None] <= 0, low) / temperature).log_softmax(2)
+
+    def soft(answer: Seq[Tensor], told: Sequence[Seq[Tensor]], weights: Tensor) -> Tensor:
+        wanted = torch.stack([chances(one.x, weights).exp() for one in told]).mean(0)
+        costs = F.kl_div(chances(answer.x, weights), wanted, reduction="none").sum(2)
+        real = answer.mask
+        mean = costs.masked_fill(~real, 0).sum(1) / real.sum(1).clamp(min=1)
+        return temperature**2 * mean
+
+    return soft
+
+
+def distance(temperature: float, cost: Cost) -> Soft:
+    """((value - mean of the teachers') / unit)^2.
+
+    Source: Ba and Caruana, Do Deep Nets Really Need to be Deep? (2014), equation 1.
+    """
+
+    def soft(answer: Seq[Tensor], told: Sequence[Seq[Tensor]], weights: Tensor) -> Tensor:
+        wanted = torch.stack([one.x for one in told]).mean(0)
+        return _error(answer, Seq(wanted, answer.mask), cost).square().sum(1)
+
+    return soft
+
+
+DISTILLED: dict[str, Callable[[float, Cost], Soft]] = {
+    "classify": divergence,
+    "regress": distance,
+    "summarise": divergence,
+    "transcribe": divergence,
+}
+"""task -> (temperature, cost) -> how far a student's answers are from its teachers'."""
 
 SMOOTHED = (cross_entropy, token_cross_entropy)
 """Losses that train.label_smoothing reaches."""

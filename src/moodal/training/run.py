@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from moodal.training.examples import Parts
 from moodal.training.finish import Origin, finish
 from moodal.training.loader import Loader
 from moodal.training.loop import Watch
+from moodal.training.objectives import Cost, Lesson, Loss
 from moodal.training.read import Part
 from moodal.training.start import Parent
 
@@ -112,7 +113,7 @@ class Workplace:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _measure(parts: Parts, run: Run) -> Measured:
+def measure(parts: Parts, run: Run) -> Measured:
     n_outputs = parts.task.n_outputs(parts.labels)
     bias, scale = parts.task.start(parts.train.labelled, n_outputs)
     figures = {
@@ -179,21 +180,31 @@ def _job(
 ) -> tuple[Parts, loop.Job]:
     """A network as the run begins with it, the rows that fit it, and both as a job."""
     torch.manual_seed(run.train.seed)
-    network = build.network(run, parts.settings, _measure(parts, run))
+    network = build.network(run, parts.settings, measure(parts, run))
+    if parents:
+        starting.resize(network, run, parts, parents)
     parts = reading.that_fit(parts, network)
     if parents:
         starting.take_over(network, parts, parents)
-    return parts, _as_job(parts, network, run, place)
+    return parts, job_of(parts, network, run, place)
 
 
-def _as_job(parts: Parts, network: Network, run: Run, place: Workplace | None) -> loop.Job:
+def job_of(
+    parts: Parts,
+    network: Network,
+    run: Run,
+    place: Workplace | None,
+    teach: Callable[[Loss, Cost], Lesson] | None = None,
+) -> loop.Job:
+    """teach: (what a wrong answer costs, in which units) -> what is learned; None = the targets."""
     settings = run.train
     n_outputs, power = parts.task.n_outputs(parts.labels), settings.class_weights
     sets = None
     if settings.mixture is not None:
         sets = mixture.fit(parts.train, n_outputs, exponent=settings.mixture, power=power)
     weights = mixture.class_weights(parts.train.codes, n_outputs, power)
-    cost = objectives.Cost(settings.label_smoothing, network.scale)
+    cost = Cost(settings.label_smoothing, float(network.scale))
+    loss = objectives.build(run.task, settings.loss, cost)
     train = Loader(
         parts.train,
         parts.inputs,
@@ -209,7 +220,8 @@ def _as_job(parts: Parts, network: Network, run: Run, place: Workplace | None) -
     )
     return loop.Job(
         network=network,
-        loss=objectives.build(run.task, settings.loss, cost),
+        loss=loss,
+        lesson=teach(loss, cost) if teach else objectives.by_targets(loss),
         codec=parts.codec,
         train=train,
         valid=dataclasses.replace(train, examples=parts.valid, seed=0, training=False, hides=()),

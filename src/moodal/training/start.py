@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import yaml
 from safetensors.torch import load as tensors_of
 from torch import Tensor
 
-from moodal import bundle
+from moodal import bundle, config
+from moodal.config import Run
 from moodal.errors import ConfigError
+from moodal.model import shape
 from moodal.model.model import Network
 from moodal.preprocess.batch import Lexicon
 from moodal.preprocess.vocabulary import Vocabulary
@@ -31,11 +34,12 @@ VALUE = ("value",)
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """A trained model: what it is, its weights, the pieces of text it knows."""
+    """A trained model: what it is, its weights, the pieces of text it knows, its settings."""
 
     info: bundle.Info
     weights: dict[str, Tensor]
     lexicon: Lexicon | None
+    run: Run
 
     @property
     def vocabulary(self) -> Vocabulary | None:
@@ -54,7 +58,8 @@ def _read(folder: Path) -> Parent:
     info = bundle.load(folder)
     words = bundle.lexicon(folder, info)
     weights = _unpacked(tensors_of(bundle.read(folder, info, bundle.WEIGHTS)))
-    return Parent(info, weights, words)
+    run = config.parse(yaml.safe_load(bundle.read(folder, info, bundle.CONFIG)))
+    return Parent(info, weights, words, run)
 
 
 def _unpacked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -70,6 +75,36 @@ def _unpacked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def lexicon(parents: Sequence[Parent]) -> Lexicon | None:
     """What texts are made of, as far as it is known beforehand."""
     return next((p.lexicon for p in parents if p.lexicon is not None), None)
+
+
+def resize(network: Network, run: Run, parts: Parts, parents: Sequence[Parent]) -> None:
+    """Make a network as narrow as the parents were pruned to be, where it is built by the same
+    settings as they were; where it is not, take_over says so."""
+    own = {name: tuple(values.shape) for name, values in network.state_dict().items()}
+    for parent in reversed(parents):
+        wanted = {
+            name: _shape(name, values, own)
+            for name, values in parent.weights.items()
+            if _is_shared(name, network, parts, parent) and _is_built_alike(name, run, parent.run)
+        }
+        shape.fit(network, wanted)
+
+
+def _shape(name: str, given: Tensor, own: dict[str, shape.Shape]) -> shape.Shape:
+    """Pieces of text and labels are as many as there are here."""
+    by_row = name in PIECES or name.startswith(("answer.alone.", "answer.head.last."))
+    rows = own[name][:1] if by_row and name in own else tuple(given.shape[:1])
+    return (*rows, *given.shape[1:])
+
+
+def _is_built_alike(name: str, here: Run, there: Run) -> bool:
+    part, which, *_ = name.split(".")
+    stages = [f"{which}_encoder"] if part == "encoders" else ["fusion", "head", "decoder"]
+    built = [
+        [getattr(run, stage).model_dump(exclude={"dropout"}) for stage in stages]
+        for run in (here, there)
+    ]
+    return built[0] == built[1] and here.fusion.width == there.fusion.width
 
 
 def take_over(network: Network, parts: Parts, parents: Sequence[Parent]) -> None:

@@ -1,0 +1,43 @@
+"""The figures of a compression, as moodal.evaluation.plots draws them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from moodal.compress.result import Compressed
+from moodal.evaluation.plots import BLUE, GREY, INK, ORANGE, svg
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Cost = Literal["megabytes", "milliseconds"]
+AXES = {"megabytes": "MB · 体积", "milliseconds": "ms alone · 模型本身耗时"}
+
+
+def against(found: Compressed, cost: Cost) -> str:
+    """The score of each step against what it costs, the parent first; a dashed line where the loss
+    ends that is allowed."""
+    points = [("", found.parent, True), *((s.name, s.measured, s.stands) for s in found.steps)]
+    sign = 1.0 if found.higher_is_better else -1.0
+    floor = found.parent.score - sign * (found.budgets["max-drop"] or 0.0)
+    budget = found.budgets["target-mb" if cost == "megabytes" else "target-ms"]
+
+    def draw(axes: Axes) -> None:
+        axes.axhline(floor, color=GREY, linewidth=1, linestyle="--")
+        if budget is not None:
+            axes.axvline(budget, color=GREY, linewidth=1, linestyle="--")
+        for name, measured, stands in points:
+            here = (getattr(measured, cost), measured.score)
+            colour = ORANGE if name == found.kept else BLUE if stands else GREY
+            axes.plot(*here, "o" if stands else "x", color=colour, markersize=9)
+            axes.annotate(name or "parent · 原模型", here, (8, 6), textcoords="offset points",
+                          color=INK, fontsize=9)  # fmt: skip
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
+        axes.set_xlabel(AXES[cost])
+        axes.set_ylabel(found.metric)
+        axes.grid()
+        axes.margins(x=0.25, y=0.25)
+
+    return svg(draw, (5.4, 3.6), cost)
