@@ -16,7 +16,7 @@ from torch import Tensor
 
 from moodal.errors import ConfigError
 from moodal.model.model import Network
-from moodal.training import loop
+from moodal.training import loop, objectives
 from moodal.training.loop import Job
 
 MakeJob = Callable[..., Job]
@@ -170,17 +170,17 @@ def test_the_loss_grows_with_the_weight_of_what_each_modality_says_alone(
     assert full - none == pytest.approx(2 * (half - none), rel=1e-5)
 
 
-def dying(loss: Callable[..., Tensor], calls: int) -> Callable[..., Tensor]:
-    """The loss, until it has been called this often."""
+def dying(job: Job, calls: int) -> Job:
+    """The job, until a loss has been asked for this often."""
     left = [calls]
 
-    def deadly(*given: Tensor) -> Tensor:
+    def deadly(*given: Any) -> Tensor:
         left[0] -= 1
         if left[0] < 0:
             raise Stopped
-        return loss(*given)
+        return job.loss(*given)
 
-    return deadly
+    return replace(job, loss=deadly, lesson=objectives.by_targets(deadly))
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_run_stopped_anywhere_and_resumed_ends_in_the_same_weights(
     given["checkpoint_seconds"] = 1e-9  # a state after every batch
     first = make_job(LABELLED, folder=tmp_path / "stopped", **given)
     with pytest.raises(Stopped):
-        loop.fit(replace(first, loss=dying(first.loss, calls)))
+        loop.fit(dying(first, calls))
     second = make_job(LABELLED, folder=tmp_path / "stopped", **given)
     torch.manual_seed(99)
     resumed = loop.fit(second, resume=True)
@@ -211,7 +211,7 @@ def test_a_finished_run_resumed_trains_no_more(make_job: MakeJob) -> None:
     job = make_job(LABELLED)
     history = loop.fit(job)
     again = make_job(LABELLED)
-    assert loop.fit(replace(again, loss=dying(again.loss, 0)), resume=True) == history
+    assert loop.fit(dying(again, 0), resume=True) == history
     assert equal(weights(again.network), weights(job.network))
 
 

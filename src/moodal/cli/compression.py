@@ -38,7 +38,9 @@ from moodal.cli.show import json_text
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="e.g. text_encoder.width=32"
 )
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Of all that is drawn."
+)
 @columns_option
 @json_option
 @click.pass_context
