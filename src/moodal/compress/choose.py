@@ -29,8 +29,8 @@ JUDGED = 32
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """harm: the squared error of its graph's answers when this layer alone is computed in integers,
-    as a share of their squares; None where it was not asked. why: it is left in float32."""
+    """harm: the squared error of its graph's output when this layer alone is computed in integers,
+    as a share of its squares; None where it was not asked. why: it is left in float32."""
 
     graph: str
     name: str
@@ -193,13 +193,19 @@ def session(content: bytes) -> ort.InferenceSession:
     return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def _answers(content: bytes, feeds: Sequence[Feeds]) -> list[Array]:
+def _answers(content: bytes, feeds: Sequence[Feeds]) -> list[list[Array]]:
+    """Output -> of each feed; those that are no numbers (masks, symbols) left out."""
     ran = session(content)
-    return [ran.run(None, some)[0] for some in feeds]
+    told = zip(*(ran.run(None, some) for some in feeds), strict=True)
+    return [list(output) for output in told if output[0].dtype == np.float32]
 
 
-def _harm(whole: Sequence[Array], told: Sequence[Array]) -> float:
-    """The squared error of the first output over all feeds, as a share of its squares."""
+def _harm(whole: Sequence[Sequence[Array]], told: Sequence[Sequence[Array]]) -> float:
+    """The squared error over all feeds as a share of the squares, of the output that errs most."""
+    return max(map(_error, whole, told))
+
+
+def _error(whole: Sequence[Array], told: Sequence[Array]) -> float:
     error = size = 0.0
     for right, found in zip(whole, told, strict=True):
         counted = np.isfinite(right) & np.isfinite(found)
