@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from moodal import bundle
 from moodal.config import Columns
@@ -64,7 +65,8 @@ def see(
             kept[place] = feeds
 
     model = Model(folder, sessions=Sessions(folder, info, watch=watch))
-    for answered in model.outputs(drawn, batch_size=1):
+    told = tqdm(drawn, "calibrating", unit=" rows", delay=2, leave=False, disable=None)
+    for answered in model.outputs(told, batch_size=1):
         if isinstance(answered, Rejection):
             seen.reject(answered)
         else:

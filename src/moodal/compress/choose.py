@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from moodal.compress import arithmetic, measure, weights
 from moodal.compress.arithmetic import Prepared
@@ -167,7 +168,7 @@ def _measure_harm(
         if not names:
             continue
         whole = _answers(graphs[graph], some)
-        for name in names:
+        for name in tqdm(names, graph, unit=" layers", delay=2, leave=False, disable=None):
             told = _answers(arithmetic.computed(prepared, [name]), some)
             key = graph, name
             open_.layers[key] = replace(open_.layers[key], harm=_harm(whole, told))

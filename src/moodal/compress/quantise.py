@@ -3,13 +3,14 @@ hurt."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from safetensors.torch import load as tensors_of
 from safetensors.torch import save as tensors_bytes
+from tqdm import tqdm
 
 from moodal import bundle
 from moodal.compress import calibration, choose, weights
@@ -23,6 +24,7 @@ from moodal.runtime.predict import Model
 from moodal.runtime.session import Sessions
 from moodal.tasks import TASKS
 from moodal.training import card
+from moodal.types import Record, Rejection
 
 
 class Plan(Protocol):
@@ -55,7 +57,7 @@ class Rows:
 
     def scored(self, model: Model) -> Report:
         columns = self.columns or manifest.columns_in(self.valid, model.info.columns)
-        rows = manifest.read(self.valid, columns)
+        rows = _told(manifest.read(self.valid, columns), "scoring")
         return evaluate(model, rows, bootstrap=0, name=self.valid.name)
 
 
@@ -121,6 +123,10 @@ def compute(
     files[bundle.CARD] = card.write(info).encode("utf-8")
     _save(out, info, files)
     return _facts(info, seen, chosen, before, after)
+
+
+def _told(records: Iterable[Record | Rejection], doing: str) -> Iterable[Record | Rejection]:
+    return tqdm(records, doing, unit=" rows", delay=2, leave=False, disable=None)
 
 
 def _read(folder: Path) -> tuple[bundle.Info, dict[str, Any]]:
