@@ -62,4 +62,5 @@ def test_weights_alone() -> None:
     found = chosen("float32", a_layer=1.0)
     assert not found.computes
     assert found.timed == ()
+    assert {layer.why for layer in found.layers} == {"weights alone were asked for"}
     assert len(found.graphs["head.onnx"]) < 0.4 * len(GRAPHS["head.onnx"])

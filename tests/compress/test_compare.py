@@ -79,9 +79,9 @@ def test_a_drop_is_a_gain_below_zero(found: Compared) -> None:
 
 
 def test_the_frontier_by_hand() -> None:
-    points = [(3.0, 0.9), (1.0, 0.8), (2.0, 0.7), (1.0, 0.8), (9.0, None)]
-    assert frontier(points, higher_is_better=True) == [True, True, False, True, False]
-    assert frontier(points, higher_is_better=False) == [False, True, True, True, False]
+    points = [(3.0, 0.9), (1.0, 0.8), (2.0, 0.7), (1.0, 0.8), (1.0, 0.6), (9.0, None)]
+    assert frontier(points, higher_is_better=True) == [True, True, False, True, False, False]
+    assert frontier(points, higher_is_better=False) == [False, False, False, False, True, False]
 
 
 def test_a_student_may_read_less_than_its_teacher(tmp_path: Path) -> None:
@@ -93,6 +93,8 @@ def test_a_student_may_read_less_than_its_teacher(tmp_path: Path) -> None:
     told = comparing.compare([quantised.home() / "whole", small.folder], data / "dev.csv")
     student = told.models[1]
     assert student.modalities == ("text",)
+    assert told.models[0].score == student.verdicts[0].old != student.verdicts[0].new
+    assert student.score == student.verdicts[0].new
     assert {v.name for v in student.verdicts if v.kind == "modalities"} == {"text"}
     assert student.lost > 0
     assert told.n_rejected >= student.lost

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from moodal import bundle
+from moodal.config import Columns
 from moodal.data import manifest
 from moodal.errors import DataError, RecordError
 from moodal.runtime.predict import Model
@@ -41,14 +43,16 @@ class Seen:
             self.rejected.append(rejection)
 
 
-def see(folder: Path, file: Path, *, rows: int = ROWS, seed: int = 0) -> Seen:
+def see(
+    folder: Path, file: Path, *, columns: Columns | None = None, rows: int = ROWS, seed: int = 0
+) -> Seen:
     """Answer some rows of a manifest, drawn at random, and keep what the graphs were fed.
 
     Raises: DataError when no row can be read, or none holds a modality that the model reads.
     """
     info = bundle.load(folder)
     seen, rng = Seen(), np.random.default_rng(seed)
-    columns = manifest.columns_in(file, info.columns)
+    columns = columns or manifest.columns_in(file, info.columns)
     drawn = _drawn(manifest.read(file, columns), info.modalities, seen, rows=rows, rng=rng)
     counts: dict[str, int] = defaultdict(int)
 
@@ -61,12 +65,13 @@ def see(folder: Path, file: Path, *, rows: int = ROWS, seed: int = 0) -> Seen:
             kept[place] = feeds
 
     model = Model(folder, sessions=Sessions(folder, info, watch=watch))
-    for answered in model.outputs(drawn, batch_size=1):
+    told = tqdm(drawn, "calibrating", unit=" rows", delay=2, leave=False, disable=None)
+    for answered in model.outputs(told, batch_size=1):
         if isinstance(answered, Rejection):
             seen.reject(answered)
         else:
             seen.n += 1
-    _check(seen, info, file)
+    _check(seen, info, file, columns)
     return seen
 
 
@@ -99,7 +104,7 @@ def _drawn(
     return drawn
 
 
-def _check(seen: Seen, info: bundle.Info, file: Path) -> None:
+def _check(seen: Seen, info: bundle.Info, file: Path, columns: Columns) -> None:
     """Raises: DataError, when a graph was fed nothing."""
     first = "".join(f"; the first: {r.source}: {r.field} {r.reason}" for r in seen.rejected[:1])
     if not seen.n:
@@ -111,6 +116,6 @@ def _check(seen: Seen, info: bundle.Info, file: Path) -> None:
         if bundle.encoder_file(modality) not in seen.feeds:
             raise DataError(
                 f"{file}: no row that could be read holds {modality} (column "
-                f"{getattr(info.columns, modality)!r}; {seen.n_rejected} rejected{first}), and "
+                f"{getattr(columns, modality)!r}; {seen.n_rejected} rejected{first}), and "
                 f"{info.name} reads it; ranges must be seen: give rows that hold it"
             )

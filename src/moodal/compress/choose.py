@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from moodal.compress import arithmetic, measure, weights
 from moodal.compress.arithmetic import Prepared
@@ -29,8 +30,8 @@ JUDGED = 32
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """harm: the squared error of its graph's answers when this layer alone is computed in integers,
-    as a share of their squares; None where it was not asked. why: it is left in float32."""
+    """harm: the squared error of its graph's output when this layer alone is computed in integers,
+    as a share of its squares; None where it was not asked. why: it is left in float32."""
 
     graph: str
     name: str
@@ -167,7 +168,7 @@ def _measure_harm(
         if not names:
             continue
         whole = _answers(graphs[graph], some)
-        for name in names:
+        for name in tqdm(names, graph, unit=" layers", delay=2, leave=False, disable=None):
             told = _answers(arithmetic.computed(prepared, [name]), some)
             key = graph, name
             open_.layers[key] = replace(open_.layers[key], harm=_harm(whole, told))
@@ -193,13 +194,19 @@ def session(content: bytes) -> ort.InferenceSession:
     return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def _answers(content: bytes, feeds: Sequence[Feeds]) -> list[Array]:
+def _answers(content: bytes, feeds: Sequence[Feeds]) -> list[list[Array]]:
+    """Output -> of each feed; those that are no numbers (masks, symbols) left out."""
     ran = session(content)
-    return [ran.run(None, some)[0] for some in feeds]
+    told = zip(*(ran.run(None, some) for some in feeds), strict=True)
+    return [list(output) for output in told if output[0].dtype == np.float32]
 
 
-def _harm(whole: Sequence[Array], told: Sequence[Array]) -> float:
-    """The squared error of the first output over all feeds, as a share of its squares."""
+def _harm(whole: Sequence[Sequence[Array]], told: Sequence[Sequence[Array]]) -> float:
+    """The squared error over all feeds as a share of the squares, of the output that errs most."""
+    return max(map(_error, whole, told))
+
+
+def _error(whole: Sequence[Array], told: Sequence[Array]) -> float:
     error = size = 0.0
     for right, found in zip(whole, told, strict=True):
         counted = np.isfinite(right) & np.isfinite(found)

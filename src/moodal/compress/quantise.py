@@ -3,17 +3,19 @@ hurt."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from safetensors.torch import load as tensors_of
 from safetensors.torch import save as tensors_bytes
+from tqdm import tqdm
 
 from moodal import bundle
 from moodal.compress import calibration, choose, weights
 from moodal.compress.choose import Chosen, Compute
+from moodal.config import Columns
 from moodal.data import manifest
 from moodal.errors import ConfigError
 from moodal.evaluation.result import Report
@@ -22,6 +24,7 @@ from moodal.runtime.predict import Model
 from moodal.runtime.session import Sessions
 from moodal.tasks import TASKS
 from moodal.training import card
+from moodal.types import Record, Rejection
 
 
 class Plan(Protocol):
@@ -34,6 +37,8 @@ class Plan(Protocol):
     @property
     def valid(self) -> Path: ...
     @property
+    def columns(self) -> Columns: ...
+    @property
     def max_drop(self) -> float: ...
     @property
     def seed(self) -> int: ...
@@ -42,20 +47,27 @@ class Plan(Protocol):
 @dataclass(frozen=True, slots=True)
 class Rows:
     """train: what ranges are taken from; no label is needed. valid: what the score is measured on.
+    columns: their names in these; None = those the model was trained with, where they are there.
     seed: of the rows that are drawn from train."""
 
     train: Path
     valid: Path
+    columns: Columns | None = None
     seed: int = 0
+
+    def scored(self, model: Model) -> Report:
+        columns = self.columns or manifest.columns_in(self.valid, model.info.columns)
+        rows = _told(manifest.read(self.valid, columns), "scoring")
+        return evaluate(model, rows, bootstrap=0, name=self.valid.name)
 
 
 def step(plan: Plan, folder: Path, out: Path) -> dict[str, Any]:
     """Quantise `folder`, no more than what may still be lost of the score of plan.model; see
     `compute`."""
-    rows = Rows(plan.train, plan.valid, plan.seed)
+    rows = Rows(plan.train, plan.valid, plan.columns, plan.seed)
     info, goal = bundle.load(folder), TASKS[bundle.load(folder).task]
     sign = 1.0 if goal.higher_is_better else -1.0
-    first, now = (_score(Model(f), rows.valid).scores[goal.goal] for f in (plan.model, folder))
+    first, now = (rows.scored(Model(f)).scores[goal.goal] for f in (plan.model, folder))
     left = plan.max_drop - sign * (first - now)
     return compute(folder, out, rows, max_drop=max(0.0, left)) | {"name": info.name}
 
@@ -91,14 +103,14 @@ def compute(
     info, files = _read(folder)
     bundle.check_target(out)
     graphs = {name: content for name, content in files.items() if name.endswith(".onnx")}
-    seen = calibration.see(folder, rows.train, seed=rows.seed)
-    before = _score(Model(folder), rows.valid)
+    seen = calibration.see(folder, rows.train, columns=rows.columns, seed=rows.seed)
+    before = rows.scored(Model(folder))
 
     def drop(tried: Mapping[str, bytes]) -> float:
-        return _lost(before, _score(_with(folder, info, tried), rows.valid))
+        return _lost(before, rows.scored(_with(folder, info, tried)))
 
     chosen = choose.choose(graphs, seen.feeds, drop, compute=mode, max_drop=max_drop)
-    after = _score(_with(folder, info, chosen.graphs), rows.valid)
+    after = rows.scored(_with(folder, info, chosen.graphs))
     info = info.model_copy(
         update={
             "weights": "int8",
@@ -111,6 +123,10 @@ def compute(
     files[bundle.CARD] = card.write(info).encode("utf-8")
     _save(out, info, files)
     return _facts(info, seen, chosen, before, after)
+
+
+def _told(records: Iterable[Record | Rejection], doing: str) -> Iterable[Record | Rejection]:
+    return tqdm(records, doing, unit=" rows", delay=2, leave=False, disable=None)
 
 
 def _read(folder: Path) -> tuple[bundle.Info, dict[str, Any]]:
@@ -135,11 +151,6 @@ def _with(folder: Path, info: bundle.Info, graphs: Mapping[str, bytes]) -> Model
     for name, content in graphs.items():
         sessions.put(name, content)
     return Model(folder, sessions=sessions)
-
-
-def _score(model: Model, file: Path) -> Report:
-    rows = manifest.read(file, manifest.columns_in(file, model.info.columns))
-    return evaluate(model, rows, bootstrap=0, name=file.name)
 
 
 def _lost(before: Report, after: Report) -> float:

@@ -34,7 +34,8 @@ It started from {", ".join(info.parents)}: what it says of data and licences hol
     return f"""# {info.name}
 
 Task: {info.task}. Answers: {labels}. Modalities: {", ".join(info.modalities)}.
-{info.parameters:,} parameters. Made by moodal {info.moodal} on {info.created}.
+{info.parameters:,} parameters, kept as {info.weights}, computed in {info.arithmetic}.
+Made by moodal {info.moodal} on {info.created}.
 
 ## Data
 
