@@ -26,6 +26,7 @@ from moodal.compress.teach import Student, parts_for, teach
 from moodal.config import Run
 from moodal.errors import ModelError
 from moodal.model import shape
+from moodal.model.answers import Text
 from moodal.model.model import Network
 from moodal.runtime import output
 from moodal.training.examples import Parts
@@ -120,7 +121,7 @@ def _packed(folder: Path) -> int:
 def _left(found: Ground) -> dict[str, Any]:
     """What no round can reach, and why."""
     why = {"the common width": "the fusion's width is that of every encoder's answer"}
-    if hasattr(found.start.network.answer, "decoder"):
+    if isinstance(found.start.network.answer, Text):
         why["the decoder"] = "its cell is run symbol by symbol, and its vectors are the encoder's"
     return {"left alone": why}
 
