@@ -84,7 +84,7 @@ def test_labels_that_are_known_are_named(server: Running) -> None:
     assert error["message"] == "'unheard' is no label of this model; it knows bad, fair, good"
 
 
-@pytest.mark.parametrize("id", [new_id(1e9), "0" * 32, "f" * 32])
+@pytest.mark.parametrize("id", [new_id(1e9), "0" * 32, "f" * 32], ids=["long ago", "first", "last"])
 def test_a_prediction_that_never_was_is_unknown_at_once(server: Running, id: str) -> None:
     reply = server.post("/v1/feedback", {"prediction_id": id, "label": "bad"})
     assert told(reply) == (404, "unknown_prediction", "prediction_id")

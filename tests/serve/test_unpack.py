@@ -22,6 +22,7 @@ MOST = 100_000
         (gzip.compress(b"as it is"), "gzip"),
         (zlib.compress(b"as it is"), "deflate"),
     ],
+    ids=["plain", "identity", "gzip", "deflate"],
 )
 def test_a_body_is_read_as_it_was(packed: bytes, encoding: str) -> None:
     assert unpacked(packed, encoding, MOST) == b"as it is"
