@@ -33,8 +33,9 @@ demo: .venv/served
 toy: .venv/ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/toy.sh
 
+# Two processes, each with whole files; models that tests share are then trained twice.
 test: .venv/ready .venv/debian
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/ready
 	$(BIN)/ruff format --check .
