@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,17 +15,14 @@ from moodal.compress import measure
 from moodal.compress.measure import Speed
 from moodal.config import Columns
 from moodal.data import manifest
-from moodal.errors import ConfigError, DataError, ModelError
-from moodal.monitor.paired import Pairs, Verdict, gather, verdicts
+from moodal.errors import ConfigError, ModelError
+from moodal.evaluation.report import Words
+from moodal.monitor.paired import RESAMPLES, Pairs, Verdict, gather, verdicts
 from moodal.runtime.predict import Model
 from moodal.tasks import TASKS
 from moodal.types import Record, Rejection
 
 FORMAT = 1
-RESAMPLES = 1000
-
-Words = tuple[str, str]
-"""English, Chinese."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +143,7 @@ def compare(
     infos = check(folders)
     columns = columns or manifest.columns_in(test, infos[0].columns)
     rows = partial(manifest.read, test, columns)
-    paired = [_paired(folders[0], folder, rows, test) for folder in folders[1:]]
+    paired = [_paired(folders[0], folder, rows()) for folder in folders[1:]]
     judged = [tuple(verdicts(pairs, resamples=RESAMPLES, seed=seed)) for pairs in paired]
     graphs = measure.side_by_side(folders, rows(), work=measure.GRAPHS)
     whole = measure.side_by_side(folders, rows(), work=measure.WHOLE)
@@ -209,25 +206,10 @@ def check(folders: Sequence[Path]) -> list[bundle.Info]:
     return infos
 
 
-def _paired(
-    first: Path,
-    folder: Path,
-    rows: Callable[[], Iterable[Record | Rejection]],
-    test: Path,
-) -> Pairs:
-    """Both models' answers to the rows. Raises: DataError when none could be scored."""
-    told = tqdm(rows(), f"scoring {folder.name}", unit=" rows", delay=2, leave=False, disable=None)
-    pairs = gather(Model(first), Model(folder), told)
-    if not pairs.slices:
-        reason = "".join(
-            f"; the first: {r.source}: {r.field} {r.reason}" for r in pairs.rejected[:1]
-        )
-        raise DataError(
-            f"{test}: no row could be scored by {first} and {folder} ({pairs.unlabelled} without a "
-            f"label, {pairs.n_rejected} rejected{reason}); give rows whose label column holds a "
-            "label of the models"
-        )
-    return pairs
+def _paired(first: Path, folder: Path, rows: Iterable[Record | Rejection]) -> Pairs:
+    """Both models' answers to the rows. Raises: DataError."""
+    told = tqdm(rows, f"scoring {folder.name}", unit=" rows", delay=2, leave=False, disable=None)
+    return gather(Model(first), Model(folder), told)
 
 
 def _missed(models: Sequence[Measured], budget: Budget) -> Iterator[Missed]:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from moodal import metrics
 from moodal.bundle import writing
-from moodal.compress.compare import RESAMPLES, Compared, Measured, Words, frontier
+from moodal.compress.compare import Compared, Measured, frontier
 from moodal.compress.measure import ROWS
 from moodal.errors import ConfigError
 from moodal.evaluation import page
 from moodal.evaluation.page import number
 from moodal.evaluation.plots import BLUE, GREY, INK, ORANGE, svg
-from moodal.evaluation.report import METRICS, aligned
-from moodal.monitor.paired import Verdict
+from moodal.evaluation.report import METRICS, Words, aligned
+from moodal.monitor.paired import RESAMPLES, Verdict
 from moodal.runtime import output
 from moodal.runtime.predict import BATCH_SIZE
 

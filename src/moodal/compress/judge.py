@@ -10,11 +10,8 @@ from typing import Any
 from moodal.compress import measure
 from moodal.compress.plan import Plan
 from moodal.data import manifest
-from moodal.errors import DataError
-from moodal.monitor.paired import gather, verdicts
+from moodal.monitor.paired import RESAMPLES, gather, verdicts
 from moodal.runtime.predict import Model
-
-RESAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +44,6 @@ def judge(plan: Plan, folder: Path) -> Measured:
     """Raises: DataError when the models answer no labelled row."""
     records = manifest.read(plan.valid, plan.columns)
     pairs = gather(Model(plan.model), Model(folder), records)
-    if ("all", "all rows") not in pairs.slices:
-        reason = "".join(f"; the first: {r.field}: {r.reason}" for r in pairs.rejected[:1])
-        raise DataError(
-            f"{plan.valid.name}: no row can be scored ({pairs.unlabelled} without a label, "
-            f"{pairs.n_rejected} rejected{reason})"
-        )
     whole = next(verdicts(pairs, resamples=RESAMPLES, seed=plan.seed))
     assert whole.old is not None and whole.new is not None, "a score of some rows"  # noqa: PT018
     gain = whole.gain or 0.0

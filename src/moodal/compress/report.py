@@ -10,10 +10,11 @@ from typing import Any
 from moodal import metrics
 from moodal.bundle import writing
 from moodal.compress import plots
-from moodal.compress.judge import RESAMPLES, Measured
+from moodal.compress.judge import Measured
 from moodal.compress.result import BUDGETS, Compressed, Step, verdict
 from moodal.evaluation import page
 from moodal.evaluation.report import METRICS, NUMBERS, PAGE, aligned
+from moodal.monitor.paired import RESAMPLES
 
 TEMPLATE = "report.html.jinja"
 STEPS = {

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from moodal.compress.judge import Measured
-
-Words = tuple[str, str]
-"""English, Chinese."""
+from moodal.evaluation.report import Words
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,18 +6,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from moodal.errors import DataError, ModelError
+from moodal.errors import ModelError
 from moodal.evaluation.page import number
 from moodal.evaluation.report import aligned
 from moodal.evaluation.score import Info, Model
-from moodal.monitor.paired import LEAST_ROWS, Pairs, Verdict, gather, verdicts
+from moodal.monitor.paired import LEAST_ROWS, RESAMPLES, Pairs, Verdict, gather, verdicts
 from moodal.tasks import TASKS, Task
 from moodal.types import Record, Rejection
 
 TOO_SURE = 0.975
 """A slice is worse where the new model is worse in this share of the resamples: the one side of a
 95 % interval."""
-RESAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +94,6 @@ def decide(
     """
     check(old.info, new.info)
     pairs = gather(old, new, records)
-    if not pairs.slices:
-        raise DataError(
-            f"no row could be compared ({pairs.unlabelled} without a label, {pairs.n_rejected} "
-            f"rejected{_first(pairs.rejected)}); the gate needs rows whose label column holds a "
-            "label of the models"
-        )
     found = tuple(verdicts(pairs, resamples=resamples, seed=seed))
     return Decision(
         metric=pairs.task.goal,
@@ -157,7 +150,3 @@ def _reasons(found: Sequence[Verdict], pairs: Pairs, *, sure: float) -> Iterator
             )
     if pairs.lost:
         yield f"{pairs.lost:,} rows that the old model answers, the new one cannot read"
-
-
-def _first(rejected: Sequence[Rejection]) -> str:
-    return "".join(f"; the first: {r.source}: {r.field} {r.reason}" for r in rejected[:1])

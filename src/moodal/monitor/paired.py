@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from moodal import metrics
 from moodal.bundle import subset_name
 from moodal.data.language import language
-from moodal.errors import RecordError
+from moodal.errors import DataError, RecordError
 from moodal.evaluation.score import MIN_GROUPS, Info, Model
 from moodal.tasks import TASKS
 from moodal.types import Record, Rejection, Subset
@@ -31,6 +31,7 @@ LEAST_ROWS = 30
 Source: the rule of thumb for a mean to be nearly normal."""
 MAX_REJECTED = 20
 """Rows named that could not be compared; all are counted."""
+RESAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,10 @@ class Pairs:
 
 def gather(old: Model, new: Model, records: Iterable[Record | Rejection]) -> Pairs:
     """Both models' answers to the labelled records, in one pass and in step, so that no more than a
-    batch of records is held."""
+    batch of records is held.
+
+    Raises: DataError when there is no row to compare on.
+    """
     pairs = Pairs(old.info, new.info)
     left, right = tee(_labelled(records, pairs))
     for one, other in zip(old.outputs(left), new.outputs(right), strict=True):
@@ -138,6 +142,15 @@ def gather(old: Model, new: Model, records: Iterable[Record | Rejection]) -> Pai
             pairs.gained += 1
         else:
             pairs.add(one.record, one.scores, other.scores)
+    if not pairs.slices:
+        reason = "".join(
+            f"; the first: {r.source}: {r.field} {r.reason}" for r in pairs.rejected[:1]
+        )
+        raise DataError(
+            f"no row could be compared by {old.info.name} and {new.info.name} ({pairs.unlabelled} "
+            f"without a label, {pairs.n_rejected} rejected{reason}); give rows whose label column "
+            "holds a label of the models"
+        )
     return pairs
 
 

@@ -18,6 +18,7 @@ from moodal.errors import CapacityError
 from moodal.monitor import gate, lessons, versions
 from moodal.monitor.gate import Decision
 from moodal.monitor.lessons import RETRAINED
+from moodal.monitor.paired import RESAMPLES
 from moodal.runtime.predict import Model
 from moodal.store.ids import new_id
 from moodal.store.rows import Change, Event
@@ -46,7 +47,7 @@ def promote(
     *,
     journal: Journal | None = None,
     sure: float = 0.9,
-    resamples: int = gate.RESAMPLES,
+    resamples: int = RESAMPLES,
 ) -> Decision:
     """Put a copy of `new` in the place of the model at `over`, if it is better by the gate's rule.
 

@@ -13,16 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moodal import metrics
-from moodal.errors import DataError
 from moodal.evaluation.score import MIN_GROUPS, Model
-from moodal.monitor.paired import LEAST_ROWS, Pairs, gather
+from moodal.monitor.paired import LEAST_ROWS, RESAMPLES, Pairs, gather
 from moodal.tasks import Task
 from moodal.types import Record, Rejection
 
 Array = NDArray[Any]
 Side = tuple[Array, Array, tuple[str, ...]]
-
-RESAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +128,6 @@ def compare(
 
 
 def _seed(pairs: Pairs) -> _Seed:
-    """Raises: DataError."""
-    if ("all", "all rows") not in pairs.slices:
-        reason = "".join(f"; the first: {r.field}: {r.reason}" for r in pairs.rejected[:1])
-        raise DataError(
-            f"no row is left to compare on ({pairs.unlabelled} without a label, "
-            f"{pairs.n_rejected} rejected{reason})"
-        )
     kept = pairs.slices["all", "all rows"]
     one, other = (np.asarray(codes) for codes in kept.codes)
     left, right = (np.asarray(judged).reshape(len(one), -1) for judged in kept.judged)

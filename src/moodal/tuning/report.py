@@ -13,8 +13,8 @@ from moodal import metrics
 from moodal.bundle import writing
 from moodal.evaluation import page
 from moodal.evaluation.report import METRICS, NUMBERS, PAGE, aligned
+from moodal.monitor.paired import RESAMPLES
 from moodal.tuning import plots
-from moodal.tuning.compare import RESAMPLES
 from moodal.tuning.plan import BEST
 from moodal.tuning.result import Tried, Tuned, spread_of, verdict
 from moodal.tuning.space import Value, nested

@@ -10,12 +10,12 @@ from typing import Any, Literal
 import numpy as np
 
 from moodal import metrics
-from moodal.tuning.compare import RESAMPLES, Comparison
+from moodal.evaluation.report import Words
+from moodal.monitor.paired import RESAMPLES
+from moodal.tuning.compare import Comparison
 from moodal.tuning.space import Values
 
 FORMAT = 1
-Words = tuple[str, str]
-"""English, Chinese."""
 State = Literal["finished", "ended early", "impossible"]
 
 
