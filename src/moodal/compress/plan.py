@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
-from tqdm import tqdm
 
 from moodal import config
 from moodal.bundle import writing
@@ -127,8 +125,3 @@ def _check_place(out: Path) -> None:
             raise ConfigError(
                 f"{out}: exists and holds no compression ({STEPS}/); name a new folder with --out"
             )
-
-
-def say(line: str) -> None:
-    """Progress, for people."""
-    tqdm.write(line, file=sys.stderr)

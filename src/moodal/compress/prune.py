@@ -21,7 +21,7 @@ from moodal.compress import ground, network
 from moodal.compress.ground import Ground, stand
 from moodal.compress.judge import Measured, judge, misses, stands
 from moodal.compress.network import Loaded
-from moodal.compress.plan import Plan, say
+from moodal.compress.plan import Plan
 from moodal.compress.teach import Student, parts_for, teach
 from moodal.config import Run
 from moodal.errors import ModelError
@@ -29,6 +29,7 @@ from moodal.model import shape
 from moodal.model.answers import Text
 from moodal.model.model import Network
 from moodal.runtime import output
+from moodal.runtime.output import say
 from moodal.training.examples import Parts
 from moodal.training.loop import Job
 from moodal.training.run import job_of

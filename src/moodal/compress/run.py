@@ -19,11 +19,12 @@ from moodal import bundle
 from moodal.bundle import writing
 from moodal.compress import distil, plan, prune, quantise, report
 from moodal.compress.judge import Measured, judge, misses, stands
-from moodal.compress.plan import MODEL, Plan, say
+from moodal.compress.plan import MODEL, Plan
 from moodal.compress.result import Compressed, Step
 from moodal.errors import ConfigError, ModelError
 from moodal.evaluation import page
 from moodal.runtime import output
+from moodal.runtime.output import say
 from moodal.tasks import TASKS
 from moodal.training.read import parts_of
 

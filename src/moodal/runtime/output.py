@@ -1,4 +1,5 @@
-"""Answers to a file: it stands there once it is whole, or not at all."""
+"""What goes out: answers to a file, which stands there once it is whole, or not at all; and a word of
+progress."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from moodal import bundle
 from moodal.errors import ConfigError
@@ -54,3 +57,8 @@ def whole(out: Path) -> Iterator[Path]:
             temporary.replace(out)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def say(line: str) -> None:
+    """Progress, for people: on stderr, past a bar that may stand there."""
+    tqdm.write(line, file=sys.stderr)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -22,6 +21,7 @@ from tqdm import tqdm
 from moodal.config import Decode, Train
 from moodal.errors import ConfigError
 from moodal.model.model import Answers, Network
+from moodal.runtime import output
 from moodal.tasks import Task
 from moodal.training import average, checkpoint, mixture, optimise
 from moodal.training.examples import Codec
@@ -35,7 +35,7 @@ raises ends the run."""
 
 
 def say(row: Mapping[str, float], words: str) -> None:
-    tqdm.write(words, file=sys.stderr)
+    output.say(words)
 
 
 @dataclass(slots=True)

@@ -15,11 +15,12 @@ from moodal import bundle
 from moodal.bundle import Info, writing
 from moodal.config import Run
 from moodal.errors import ConfigError, ModelError
+from moodal.runtime.output import say
 from moodal.tasks import TASKS
 from moodal.training import card, checkpoint
 from moodal.training.run import train
 from moodal.tuning.ground import Ground
-from moodal.tuning.plan import MODEL, RETRAINED, Plan, say
+from moodal.tuning.plan import MODEL, RETRAINED, Plan
 
 LOCK = ".lock"
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-
-from tqdm import tqdm
 
 from moodal.bundle import writing
 from moodal.config import Run
 from moodal.errors import ConfigError
+from moodal.runtime import output
 
 SPACE, TRIALS, BEST, MODEL, RETRAINED = (
     "space.yaml",
@@ -75,14 +73,5 @@ def put(path: Path, text: str) -> None:
     """Write a file under a temporary name, then rename it. Raises: CapacityError."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.new")
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def say(line: str) -> None:
-    """Progress, for people."""
-    tqdm.write(line, file=sys.stderr)
+    with output.whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

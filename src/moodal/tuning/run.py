@@ -15,6 +15,7 @@ from moodal.bundle import writing
 from moodal.config import Run
 from moodal.errors import ConfigError
 from moodal.evaluation import page
+from moodal.runtime.output import say
 from moodal.runtime.predict import Model
 from moodal.training.start import Parent
 from moodal.tuning import compare, defaults, finalists, plan, report, space
@@ -22,7 +23,7 @@ from moodal.tuning import study as trials
 from moodal.tuning.compare import Comparison
 from moodal.tuning.finalists import Finalist
 from moodal.tuning.ground import Ground, stand
-from moodal.tuning.plan import BEST, SPACE, Plan, put, say
+from moodal.tuning.plan import BEST, SPACE, Plan, put
 from moodal.tuning.result import Rows, State, Tried, Tuned, verdict
 from moodal.tuning.search import WHY, Search
 from moodal.tuning.space import Space, value, varied

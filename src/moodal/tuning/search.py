@@ -11,11 +11,11 @@ from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
 from moodal.errors import ConfigError, DataError
+from moodal.runtime.output import say
 from moodal.training.loop import Watch
 from moodal.training.run import try_out
 from moodal.tuning import study as trials
 from moodal.tuning.ground import Ground
-from moodal.tuning.plan import say
 from moodal.tuning.space import Space, Values, varied
 
 WHY = "why"
