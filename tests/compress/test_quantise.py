@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,7 +21,7 @@ import moodal
 from moodal import api, bundle
 from moodal.compress import calibration, quantise
 from moodal.compress import weights as packing
-from moodal.config import Columns
+from moodal.compress.plan import Plan
 from moodal.data import manifest
 from moodal.errors import ConfigError, DataError
 from moodal.runtime.predict import Outputs
@@ -226,35 +227,33 @@ def test_models_that_answer_with_texts_are_computed_too(
 
 
 @dataclass(frozen=True)
-class Plan:
-    model: Path
-    train: Path
-    valid: Path
-    max_drop: float
-    columns: Columns = field(default_factory=Columns)
-    seed: int = 0
-
-
-@dataclass(frozen=True)
 class Scored:
+    task: str
     scores: dict[str, float]
 
 
 def test_a_step_may_lose_what_the_steps_before_it_left(
     pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    goal = TASKS[bundle.load(pair[0]).task].goal
+    task = bundle.load(pair[0]).task
+    goal = TASKS[task].goal
     points = {pair[0]: 0.9, tiny.train_once(): 0.88}
-    asked: list[float] = []
-    monkeypatch.setattr(quantise, "compute", lambda *args, max_drop: asked.append(max_drop) or {})
+    asked: list[tuple[float, float]] = []
+
+    def choose(*args: Any, compute: str, max_drop: float) -> None:
+        asked.append((args[2]({}), max_drop))
+        raise ConfigError("nothing is chosen")
+
+    monkeypatch.setattr(quantise.choose, "choose", choose)
     monkeypatch.setattr(
-        quantise.Rows, "scored", lambda self, model: Scored({goal: points[model.folder]})
+        quantise.Rows, "scored", lambda self, model: Scored(task, {goal: points[model.folder]})
     )
     rows = quantised.rows()
-    for folder, max_drop in ((pair[0], 0.05), (tiny.train_once(), 0.05), (tiny.train_once(), 0.01)):
-        plan = Plan(pair[0], rows.train, rows.valid, max_drop)
-        quantise.step(plan, folder, tmp_path / "out")
-    assert asked == pytest.approx([0.05, 0.03, 0.0])
+    for folder in points:
+        plan = Plan(pair[0], rows.train, rows.valid, tmp_path, max_drop=0.05)
+        with pytest.raises(ConfigError, match="nothing is chosen"):
+            quantise.step(plan, folder, tmp_path / "out")
+    assert asked == [(0.0, 0.05), (pytest.approx(0.02), 0.05)]
 
 
 def test_nothing_is_written_where_rows_are_wrong(pair: tuple[Path, Path], tmp_path: Path) -> None:

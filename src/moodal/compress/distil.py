@@ -14,12 +14,13 @@ from moodal.compress import ground, measure
 from moodal.compress.ground import Ground, stand
 from moodal.compress.network import Loaded
 from moodal.compress.plan import Plan
-from moodal.compress.teach import Student, parts_for, teach
+from moodal.compress.teach import Student, teach
 from moodal.config import Run
 from moodal.data import manifest
 from moodal.errors import ConfigError
 from moodal.model import build
 from moodal.model.build import Measured
+from moodal.model.model import Network
 from moodal.model.stems import Tokens
 from moodal.training import run as training
 from moodal.types import Subset
@@ -111,16 +112,14 @@ def _share(plan: Plan, parent: Loaded) -> float:
     return max(1 / 16, min(shares))
 
 
-def network_of(found: Ground, run: Run, modalities: Subset) -> Any:
+def network_of(found: Ground, run: Run, modalities: Subset) -> Network:
     """As a run begins with it, its words knowing already what the teacher knows of them."""
     torch.manual_seed(run.train.seed)
     seen = ground.narrowed(ground.seen_by(found.parts, modalities), modalities)
     measured = training.measure(seen, run)
     if "text" in modalities:
         measured = _with_words(measured, found.start, run.text_encoder.width)
-    student = build.network(run, seen.settings, measured)
-    parts_for(found, student)  # before any work is done, that there are rows
-    return student
+    return build.network(run, seen.settings, measured)
 
 
 def _with_words(measured: Measured, parent: Loaded, width: int) -> Measured:

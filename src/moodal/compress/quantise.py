@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from safetensors.torch import load as tensors_of
 from safetensors.torch import save as tensors_bytes
@@ -15,6 +15,7 @@ from tqdm import tqdm
 from moodal import bundle
 from moodal.compress import calibration, choose, weights
 from moodal.compress.choose import Chosen, Compute
+from moodal.compress.plan import Plan
 from moodal.config import Columns
 from moodal.data import manifest
 from moodal.errors import ConfigError
@@ -25,23 +26,6 @@ from moodal.runtime.session import Sessions
 from moodal.tasks import TASKS
 from moodal.training import card
 from moodal.types import Record, Rejection
-
-
-class Plan(Protocol):
-    """What is asked of compress.plan.Plan."""
-
-    @property
-    def model(self) -> Path: ...
-    @property
-    def train(self) -> Path: ...
-    @property
-    def valid(self) -> Path: ...
-    @property
-    def columns(self) -> Columns: ...
-    @property
-    def max_drop(self) -> float: ...
-    @property
-    def seed(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +46,11 @@ class Rows:
 
 
 def step(plan: Plan, folder: Path, out: Path) -> dict[str, Any]:
-    """Quantise `folder`, no more than what may still be lost of the score of plan.model; see
-    `compute`."""
+    """Quantise `folder`, within what may be lost of the score of plan.model; see `compute`."""
     rows = Rows(plan.train, plan.valid, plan.columns, plan.seed)
-    info, goal = bundle.load(folder), TASKS[bundle.load(folder).task]
-    sign = 1.0 if goal.higher_is_better else -1.0
-    first, now = (rows.scored(Model(f)).scores[goal.goal] for f in (plan.model, folder))
-    left = plan.max_drop - sign * (first - now)
-    return compute(folder, out, rows, max_drop=max(0.0, left)) | {"name": info.name}
+    name = bundle.load(folder).name
+    facts = compute(folder, out, rows, max_drop=plan.max_drop, parent=plan.model)
+    return facts | {"name": name}
 
 
 def quantise(folder: Path, out: Path) -> bundle.Info:
@@ -90,10 +71,12 @@ def compute(
     *,
     max_drop: float = 0.01,
     mode: Compute = "auto",
+    parent: Path | None = None,
 ) -> dict[str, Any]:
     """Write the bundle in `folder` to `out`, its weights as 8-bit integers, its arithmetic as well
     where that is faster on this machine and the score on rows.valid falls by at most max_drop.
 
+    parent: the model whose score may fall by so much; None = the one in `folder`.
     mode: "int8" = wherever it can be, however fast; "float32" = nowhere.
     Its scores are measured anew, through the run-time; temperatures and threshold are kept.
     Returns: what was quantised how, layer by layer, and why not; the rows; the scores.
@@ -105,9 +88,10 @@ def compute(
     graphs = {name: content for name, content in files.items() if name.endswith(".onnx")}
     seen = calibration.see(folder, rows.train, columns=rows.columns, seed=rows.seed)
     before = rows.scored(Model(folder))
+    first = before if parent in (None, folder) else rows.scored(Model(parent))
 
     def drop(tried: Mapping[str, bytes]) -> float:
-        return _lost(before, rows.scored(_with(folder, info, tried)))
+        return _lost(first, rows.scored(_with(folder, info, tried)))
 
     chosen = choose.choose(graphs, seen.feeds, drop, compute=mode, max_drop=max_drop)
     after = rows.scored(_with(folder, info, chosen.graphs))

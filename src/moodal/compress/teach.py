@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,7 @@ def teach(plan: Plan, found: Ground, student: Student, out: Path) -> Info:
     torch.set_num_threads(run.train.threads)
     wide = parts_for(found, network)
     narrow = ground.narrowed(wide, network.modalities)
-    seen = Parts(
-        wide.codec, wide.settings, wide.lexicon, wide.inputs, wide.train, narrow.valid, wide.survey
-    )
+    seen = replace(wide, valid=narrow.valid)
     teachers = [teacher.network for teacher in found.teachers]
     names = {f"{one.info.name} {one.info.seal[:12]}" for one in (found.start, *found.teachers)}
     soft = DISTILLED[run.task]

@@ -1,5 +1,4 @@
-"""What goes out: answers to a file, which stands there once it is whole, or not at all; and a word of
-progress."""
+"""What goes out: answers to a file, which stands once it is whole, or not at all; and progress."""
 
 from __future__ import annotations
 
