@@ -2,7 +2,7 @@
 
     python benchmarks/regularise.py ../shared/data OUT [--only SET] [--rows 1500] [--seeds 0,1,2]
 
-Each run learns from the first --rows rows of a set's training part, drawn by the seed; a tenth of
+Each run learns from --rows rows of a set's training part, drawn by the seed; a tenth of
 them chooses the epoch, `dev` is scored once. OUT/runs.jsonl has a line a run, and a run that is
 there is not done again; OUT/SET.svg shows the losses by epoch, and the table is printed.
 """
