@@ -47,7 +47,7 @@ def judge(plan: Plan, folder: Path) -> Measured:
     whole = next(verdicts(pairs, resamples=RESAMPLES, seed=plan.seed))
     assert whole.old is not None and whole.new is not None, "a score of some rows"  # noqa: PT018
     gain = whole.gain or 0.0
-    interval = (-whole.interval[1], -whole.interval[0]) if whole.interval else None
+    interval = (0.0 - whole.interval[1], 0.0 - whole.interval[0]) if whole.interval else None
     speed = _speed(plan, folder)
     return Measured(
         milliseconds=speed.p50_ms,

@@ -32,12 +32,10 @@ def against(found: Compressed, cost: Cost) -> str:
             axes.plot(*here, "o" if stands else "x", color=colour, markersize=9)
             axes.annotate(name or "parent · 原模型", here, (8, 6), textcoords="offset points",
                           color=INK, fontsize=9)  # fmt: skip
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("")
         axes.set_xlabel(AXES[cost])
         axes.set_ylabel(found.metric)
         axes.grid()
-        axes.margins(x=0.25, y=0.25)
+        axes.margins(y=0.25)
+        axes.set_xlim(0, 1.3 * max(getattr(measured, cost) for _, measured, _ in points))
 
     return svg(draw, (5.4, 3.6), cost)
