@@ -111,7 +111,7 @@ def test_what_cannot_be_compared_is_refused(pair: list[Path], tmp_path: Path) ->
     other = tmp_path / "rows.csv"
     other.write_text("id,text,label\n1,good,unheard\n", encoding="utf-8")
     with pytest.raises(
-        DataError, match=r"no row could be compared by .*1 rejected; the first: .*rows.csv"
+        DataError, match=r"rows.csv row 1 on could be compared by .*1 rejected; the first: .*rows"
     ):
         comparing.compare(pair, other)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -254,9 +255,10 @@ def other_folder(tmp_path: Path) -> dict[str, Any]:
 
 def no_labels(tmp_path: Path) -> dict[str, Any]:
     data = shutil.copytree(tiny.write_once().parent / "data", tmp_path / "data")
-    text = (data / "dev.csv").read_text("utf-8").splitlines()
-    rows = [text[0], *(",".join([*line.split(",")[:4], "", "", ""]) for line in text[1:])]
-    (data / "none.csv").write_text("\n".join(rows), "utf-8")
+    with (data / "dev.csv").open(encoding="utf-8", newline="") as file:
+        head, *rows = csv.reader(file)
+    with (data / "none.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([head, *([*row[:4], "", "", ""] for row in rows)])
     return {"valid": data / "none.csv"}
 
 
@@ -278,7 +280,7 @@ def same_rows(tmp_path: Path) -> dict[str, Any]:
         (same_rows, ConfigError, "is the file that is trained on"),
         (other_file, ConfigError, "out: is a file; name a folder with --out"),
         (other_folder, ConfigError, "exists and holds no compression"),
-        (no_labels, DataError, "none.csv: .*without a label"),
+        (no_labels, DataError, r"none.csv row 1 on .*\(16 without a label, 0 rejected\)"),
     ],
 )
 def test_wrong_input_is_said_before_any_work(

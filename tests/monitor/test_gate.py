@@ -265,7 +265,7 @@ def test_what_cannot_take_the_others_place_is_not_compared() -> None:
     assert verdict(decide(Model(every(2)), turned, rows(40)), "all rows").new == 1, "in any order"
     more = Model(truth)
     assert decide(Model(every(2), Info(modalities=("text",))), more, rows(40)).passed
-    with pytest.raises(DataError, match="no row could be compared"):
+    with pytest.raises(DataError, match="could be compared"):
         decide(here, here, rows(40, target=None))
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import tiny
 import yaml
@@ -27,7 +28,7 @@ from moodal.tuning import compare, finalists, report, run
 from moodal.tuning import study as trials
 from moodal.tuning.plan import BEST, MODEL, RETRAINED
 from moodal.tuning.result import Tried, Tuned, verdict
-from moodal.tuning.space import Space
+from moodal.tuning.space import Space, Values
 
 TESTS = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
@@ -371,6 +372,18 @@ def test_two_processes_share_the_trials_and_agree_on_what_they_found(
     assert sum(trial["is_default"] for trial in numbers["trials"]) == 1
     assert len({json.dumps(trial["settings"]) for trial in numbers["trials"]}) == 8
     bundle.verify(out / MODEL)
+
+
+def test_the_defaults_are_tried_once_though_two_processes_ask_for_them_at_one_moment(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def twice(study: optuna.Study, defaults: Values | None) -> None:
+        for _ in range(2):
+            study.enqueue_trial(defaults or {}, user_attrs={trials.DEFAULTS: True})
+
+    monkeypatch.setattr(trials, "_enqueue_defaults", twice)
+    found = tune(data, tmp_path / "tuned", trials=3)
+    assert [trial.is_default for trial in found.trials] == [True, False, False]
 
 
 def test_more_trials_may_be_asked_for_later(data: Path, tmp_path: Path) -> None:

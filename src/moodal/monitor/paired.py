@@ -81,7 +81,8 @@ class Pairs:
     """What is kept of the rows that both models answered: numbers, by slice.
 
     rejected: the first of n_rejected rows that were not compared. lost, gained: how many of these
-    only the old, only the new model could answer. unlabelled: rows without a label.
+    only the old, only the new model could answer. unlabelled: rows without a label. first: where
+    the first row stands; empty = no row was read.
     """
 
     def __init__(self, old: Info, new: Info) -> None:
@@ -90,6 +91,7 @@ class Pairs:
         self.slices: dict[Key, Slice] = {}
         self.n_rejected = self.unlabelled = self.lost = self.gained = 0
         self.rejected: list[Rejection] = []
+        self.first = ""
         self._groups: dict[str, int] = {}
         self._n_rows = 0
 
@@ -144,10 +146,12 @@ def gather(old: Model, new: Model, records: Iterable[Record | Rejection]) -> Pai
             pairs.add(one.record, one.scores, other.scores)
     if not pairs.slices:
         reason = "".join(
-            f"; the first: {r.source}: {r.field} {r.reason}" for r in pairs.rejected[:1]
+            f"; the first: {r.source}: {f'{r.field} {r.reason}'.strip()}"
+            for r in pairs.rejected[:1]
         )
+        rows = f"no row from {pairs.first} on" if pairs.first else "no row"
         raise DataError(
-            f"no row could be compared by {old.info.name} and {new.info.name} ({pairs.unlabelled} "
+            f"{rows} could be compared by {old.info.name} and {new.info.name} ({pairs.unlabelled} "
             f"without a label, {pairs.n_rejected} rejected{reason}); give rows whose label column "
             "holds a label of the models"
         )
@@ -156,6 +160,7 @@ def gather(old: Model, new: Model, records: Iterable[Record | Rejection]) -> Pai
 
 def _labelled(records: Iterable[Record | Rejection], pairs: Pairs) -> Iterator[Record]:
     for record in records:
+        pairs.first = pairs.first or record.source
         if isinstance(record, Rejection):
             pairs.reject(record)
         elif record.target is None:

@@ -76,6 +76,10 @@ class Search:
         begun = trials.trials(self._study, *trials.FINISHED, TrialState.RUNNING)
         if sum(other.number < trial.number for other in begun) >= self._n_trials:
             raise BrokenOff("other processes have begun the last trials")
+        if trials.are_defaults(trial) and any(
+            trials.are_defaults(other) and other.number < trial.number for other in begun
+        ):  # two processes that opened the study at one moment have each put them in the queue
+            raise BrokenOff("another trial is that of the defaults")
         try:
             return self._score(trial)
         except (TrialPruned, UpdateFinishedTrialError):
