@@ -24,6 +24,7 @@ from moodal.compress.judge import Measured
 from moodal.compress.plan import MODEL, STEPS, Plan
 from moodal.compress.result import Compressed
 from moodal.errors import CapacityError, ConfigError, DataError, MoodalError
+from moodal.runtime import output
 
 QUICK = ("train.epochs=1", "prune.rounds=1", "prune.epochs=1")
 MADE = {"classify": tiny.train_once, "transcribe": tiny.hear_once, "summarise": tiny.write_once}
@@ -175,7 +176,7 @@ def test_the_command_prints_and_says_by_its_exit_code_whether_budgets_are_kept(
     assert json.loads(missed.stdout)["missed"] == {"target-mb": [1.0, 4.0]}
 
 
-KILLED = """
+CALL = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
@@ -212,6 +213,17 @@ bundle._put = placed""",
 LONGER = ("train.epochs=2", "prune.rounds=2", "train.checkpoint_seconds=0.001")
 
 
+def process(folder: Path, out: Path, where: str = "") -> subprocess.Popen[str]:
+    """One that compresses, and dies where it is told to."""
+    tests = str(Path(__file__).parent)
+    script = CALL.format(
+        tests=tests, where=where, folder=str(folder), out=str(out), settings=LONGER
+    )
+    paths = os.pathsep.join([str(Path(__file__).parent.parent), tests, *sys.path])
+    environment = os.environ | {"PYTHONPATH": paths}
+    return subprocess.Popen([sys.executable, "-c", script], env=environment, stderr=-1, text=True)
+
+
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Compressed:
     out = tmp_path_factory.mktemp("unbroken") / "out"
@@ -223,14 +235,9 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Compressed:
 def test_killed_at_any_moment_it_goes_on(moment: str, unbroken: Compressed, tmp_path: Path) -> None:
     """And ends with the same weights, nothing broken and nothing left over."""
     out, folder = tmp_path / "out", tiny.write_once()
-    tests = str(Path(__file__).parent)
-    script = KILLED.format(tests=tests, where=MOMENTS[moment], folder=str(folder), out=str(out),
-                           settings=LONGER)  # fmt: skip
-    paths = os.pathsep.join([str(Path(__file__).parent.parent), tests, *sys.path])
-    environment = os.environ | {"PYTHONPATH": paths}
-    died = subprocess.run([sys.executable, "-c", script], env=environment, check=False,
-                          capture_output=True)  # fmt: skip
-    assert died.returncode == -signal.SIGKILL, died.stderr.decode()[-2000:]
+    died = process(folder, out, MOMENTS[moment])
+    said = died.communicate(timeout=300)[1]
+    assert died.returncode == -signal.SIGKILL, said[-2000:]
     for info in out.glob(f"**/{bundle.INFO}"):
         if not any(part.startswith(".") or "training" in part for part in info.parts):
             bundle.verify(info.parent)
@@ -239,7 +246,17 @@ def test_killed_at_any_moment_it_goes_on(moment: str, unbroken: Compressed, tmp_
         ours, theirs = (bundle.load(s.folder).files[bundle.WEIGHTS] for s in (step, whole))
         assert ours == theirs, step.name
     left = {path.name for path in (out, *(out / STEPS,)) for path in path.iterdir()}
-    assert {name for name in left if name.startswith(".") or "rounds" in name} == set()
+    assert {name for name in left if name.startswith(".") or "rounds" in name} == {output.LOCK}
+
+
+@pytest.mark.slow
+def test_two_processes_do_each_step_once(tmp_path: Path) -> None:
+    both = [process(tiny.write_once(), tmp_path / "out") for _ in range(2)]
+    said = [other.communicate(timeout=300)[1] for other in both]
+    assert [other.returncode for other in both] == [0, 0], said
+    assert sum(text.count("distil: from") for text in said) == 1, said
+    assert sum("another process compresses into" in text for text in said) <= 1
+    bundle.verify(tmp_path / "out" / MODEL)
 
 
 def other_file(tmp_path: Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -157,22 +156,3 @@ def test_the_model_that_is_kept_is_the_best_by_the_rows_tuned_on(
     finalists.keep(plan, found, "Other words.")
     assert bundle.read(kept, bundle.verify(kept), bundle.CARD).endswith(b"Other words.\n")
     assert yaml.safe_load((kept / bundle.CONFIG).read_bytes())["cache"] is None
-
-
-def test_only_one_process_at_a_time_is_let_in(tmp_path: Path) -> None:
-    there = tmp_path / "there"
-    code = f"""
-from pathlib import Path
-from moodal.tuning import finalists
-with finalists.alone(Path({str(tmp_path)!r})):
-    Path({str(there)!r}).touch()
-"""
-    with finalists.alone(tmp_path):
-        other = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
-        assert other.stderr
-        assert "waiting for it" in other.stderr.readline()
-        time.sleep(0.5)
-        assert not there.exists()
-    other.communicate(timeout=60)
-    assert other.returncode == 0
-    assert there.exists()

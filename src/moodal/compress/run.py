@@ -43,7 +43,8 @@ DO: dict[str, Do] = {
 def compress(asked: Plan) -> Compressed:
     """Do the steps, and leave in the folder what each has made, a model and a report.
 
-    Called again after it was stopped, by whatever, it goes on with the step that was broken off.
+    Called again after it was stopped, by whatever, it goes on with the step that was broken off;
+    called by two processes at once, the second waits and finds the steps done.
 
     Raises: ConfigError, DataError, ModelError, CapacityError.
     """
@@ -56,15 +57,16 @@ def compress(asked: Plan) -> Compressed:
             "has float weights again"
         )
     identity = _identity(asked, parent)
-    _sweep(asked.out)
     say(f"measuring {asked.model}")
     begun, before = asked.model, judge(asked, asked.model)
-    steps: list[Step] = []
-    for number, name in enumerate(asked.steps, 1):
-        step = _step(asked, name, asked.folder(number), begun, identity)
-        steps.append(step)
-        begun = step.folder if step.stands else begun
-    return _finish(asked, parent, before, tuple(steps))
+    with output.alone(asked.out / plan.STEPS, f"compresses into {asked.out}"):
+        _sweep(asked.out)
+        steps: list[Step] = []
+        for number, name in enumerate(asked.steps, 1):
+            step = _step(asked, name, asked.folder(number), begun, identity)
+            steps.append(step)
+            begun = step.folder if step.stands else begun
+        return _finish(asked, parent, before, tuple(steps))
 
 
 def _sweep(out: Path) -> None:
@@ -72,7 +74,10 @@ def _sweep(out: Path) -> None:
     with writing(out):
         for place in (out, out / plan.STEPS):
             for left in place.glob(".*"):
-                shutil.rmtree(left, ignore_errors=True)
+                if left.is_dir():
+                    shutil.rmtree(left, ignore_errors=True)
+                elif left.name != output.LOCK:
+                    left.unlink()
 
 
 def _identity(asked: Plan, parent: bundle.Info) -> dict[str, Any]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from moodal import bundle
-from moodal.bundle import Info, writing
+from moodal.bundle import Info
 from moodal.config import Run
 from moodal.errors import ConfigError, ModelError
 from moodal.runtime.output import say
@@ -21,8 +20,6 @@ from moodal.training import card, checkpoint
 from moodal.training.run import train
 from moodal.tuning.ground import Ground
 from moodal.tuning.plan import MODEL, RETRAINED, Plan
-
-LOCK = ".lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +62,6 @@ def keep(plan: Plan, finalist: Finalist, note: str) -> Path:
     if not _is_same(out, files):
         bundle.save(out, info, files)
     return out
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Only one process at a time in here; the lock goes with the process, however it ends."""
-    with writing(folder):
-        lock = (folder / LOCK).open("w")
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("another process trains the finalists: waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _train(plan: Plan, ground: Ground, run: Run, folder: Path) -> None:

@@ -15,7 +15,7 @@ from moodal.bundle import writing
 from moodal.config import Run
 from moodal.errors import ConfigError
 from moodal.evaluation import page
-from moodal.runtime.output import say
+from moodal.runtime.output import alone, say
 from moodal.runtime.predict import Model
 from moodal.training.start import Parent
 from moodal.tuning import compare, defaults, finalists, plan, report, space
@@ -62,7 +62,7 @@ def tune(asked: Plan) -> Tuned:
     for name, why in idle.items():
         say(f"{name} is left out: {why}")
     searched = _search(asked, ground, found, idle)
-    with finalists.alone(asked.out):
+    with alone(asked.out, "trains the finalists"):
         return _finish(asked, ground, searched)
 
 
