@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,10 @@ class Victim:
 
 def client(port: int, told: Acknowledged, lock: threading.Lock) -> None:
     """Ask and judge until the service is gone; note only what was acknowledged."""
-    with suppress(OSError, http.client.HTTPException):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    with (
+        suppress(OSError, http.client.HTTPException),
+        closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection,
+    ):
         while True:
             asked = ask(connection, "/v1/predict", {"text": "the room was not clean 房间很干净"})
             with lock:
