@@ -18,6 +18,9 @@ TaskName = Literal["classify", "regress", "summarise", "transcribe"]
 Subset = tuple[Modality, ...]
 """Some of the modalities, always in the order of MODALITIES."""
 
+MAX_REJECTED = 100
+"""Rejected rows that are named; all are counted."""
+
 Reason = Literal["", "unsure", "unfamiliar", "empty"]
 
 Text = str | NDArray[np.float32]
@@ -85,6 +88,26 @@ class Rejection:
 
     def to_dict(self) -> dict[str, str]:
         return asdict(self)
+
+
+@dataclass(slots=True)
+class Rejections:
+    """Rows that could not be used."""
+
+    n: int = 0
+    first: list[Rejection] = field(default_factory=list)
+
+    def add(self, rejection: Rejection) -> None:
+        self.n += 1
+        if len(self.first) < MAX_REJECTED:
+            self.first.append(rejection)
+
+    def __str__(self) -> str:
+        """For an error: how many, and why the first."""
+        reasons = (
+            f"; the first: {r.source}: {f'{r.field} {r.reason}'.strip()}" for r in self.first[:1]
+        )
+        return f"{self.n} rejected{''.join(reasons)}"
 
 
 class Token(NamedTuple):

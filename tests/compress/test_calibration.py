@@ -41,8 +41,8 @@ def test_rows_that_cannot_be_read_are_counted_and_named(tmp_path: Path) -> None:
     picture, sound = data / "train-0.png", data / "train-0.wav"
     rows = [f"{i},good,{picture},{sound}" for i in range(3)] + ["3,bad,missing.png,"]
     seen = calibration.see(quantised.home() / "whole", file(tmp_path, "id,text,image,audio", *rows))
-    assert (seen.n, seen.n_rejected) == (3, 1)
-    [rejected] = seen.rejected
+    assert (seen.n, seen.rejected.n) == (3, 1)
+    [rejected] = seen.rejected.first
     assert rejected.field == "image"
     assert "row 4" in rejected.source
 

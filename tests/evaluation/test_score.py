@@ -10,9 +10,8 @@ import pytest
 
 from moodal import metrics
 from moodal.errors import ConfigError, DataError
-from moodal.evaluation.result import MAX_REJECTED
 from moodal.evaluation.score import evaluate
-from moodal.types import Record, Rejection
+from moodal.types import MAX_REJECTED, Record, Rejection
 
 BAD, FAIR, GOOD = "0.8 0.1 0.1", "0.1 0.8 0.1", "0.1 0.1 0.8"
 PICTURE = b"never opened"

@@ -16,31 +16,23 @@ from moodal.data import manifest
 from moodal.errors import DataError, RecordError
 from moodal.runtime.predict import Model
 from moodal.runtime.session import Feeds, Sessions
-from moodal.types import Record, Rejection, Subset
+from moodal.types import Record, Rejection, Rejections, Subset
 
 ROWS = 128
 """Records that ranges are taken from: a few hundred pictures suffice, 100 to 1,000 by
 Krishnamoorthi 2018, section 3.1.2, and each of ours holds thousands of positions."""
 MOST_FEEDS = 128
 """Kept of one graph: the steps of a text are many."""
-MAX_REJECTED = 20
-"""Rows named that could not be read; all are counted."""
 
 
 @dataclass(slots=True)
 class Seen:
-    """feeds: file -> what that graph was fed, of n records. rejected: the first of n_rejected rows
-    that could not be read."""
+    """feeds: file -> what that graph was fed, of n records. rejected: rows that could not be
+    read."""
 
     feeds: dict[str, list[Feeds]] = field(default_factory=dict)
     n: int = 0
-    n_rejected: int = 0
-    rejected: list[Rejection] = field(default_factory=list)
-
-    def reject(self, rejection: Rejection) -> None:
-        self.n_rejected += 1
-        if len(self.rejected) < MAX_REJECTED:
-            self.rejected.append(rejection)
+    rejected: Rejections = field(default_factory=Rejections)
 
 
 def see(
@@ -68,7 +60,7 @@ def see(
     told = tqdm(drawn, "calibrating", unit=" rows", delay=2, leave=False, disable=None)
     for answered in model.outputs(told, batch_size=1):
         if isinstance(answered, Rejection):
-            seen.reject(answered)
+            seen.rejected.add(answered)
         else:
             seen.n += 1
     _check(seen, info, file, columns)
@@ -91,7 +83,7 @@ def _drawn(
     n = 0
     for record in records:
         if isinstance(record, Rejection):
-            seen.reject(record)
+            seen.rejected.add(record)
         elif any(m in modalities for m in record.modalities):
             n += 1
             if len(drawn) < rows:
@@ -100,22 +92,21 @@ def _drawn(
                 drawn[place] = record
         else:
             reason = f"holds {', '.join(record.modalities)}, none of which the model reads"
-            seen.reject(RecordError(reason).rejection(record.id, record.source))
+            seen.rejected.add(RecordError(reason).rejection(record.id, record.source))
     return drawn
 
 
 def _check(seen: Seen, info: bundle.Info, file: Path, columns: Columns) -> None:
     """Raises: DataError, when a graph was fed nothing."""
-    first = "".join(f"; the first: {r.source}: {r.field} {r.reason}" for r in seen.rejected[:1])
     if not seen.n:
         raise DataError(
             f"{file}: no row can be read by {info.name}, which reads {', '.join(info.modalities)} "
-            f"({seen.n_rejected} rejected{first}); give rows like those it was trained on"
+            f"({seen.rejected}); give rows like those it was trained on"
         )
     for modality in info.modalities:
         if bundle.encoder_file(modality) not in seen.feeds:
             raise DataError(
                 f"{file}: no row that could be read holds {modality} (column "
-                f"{getattr(columns, modality)!r}; {seen.n_rejected} rejected{first}), and "
+                f"{getattr(columns, modality)!r}; {seen.rejected}), and "
                 f"{info.name} reads it; ranges must be seen: give rows that hold it"
             )

@@ -167,7 +167,7 @@ def compare(
         )
         for place, (folder, info) in enumerate(zip(folders, infos, strict=True))
     )
-    worst = max(paired, key=lambda pairs: pairs.n_rejected)
+    worst = max(paired, key=lambda pairs: pairs.rejected.n)
     task, asked = TASKS[infos[0].task], budget or Budget()
     return Compared(
         name=test.name,
@@ -176,8 +176,8 @@ def compare(
         higher_is_better=task.higher_is_better,
         n=judged[0][0].n,
         unlabelled=worst.unlabelled,
-        n_rejected=worst.n_rejected,
-        rejected=tuple(worst.rejected),
+        n_rejected=worst.rejected.n,
+        rejected=tuple(worst.rejected.first),
         models=models,
         budget=asked,
         missed=tuple(_missed(models, asked)),

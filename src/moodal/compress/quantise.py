@@ -4,7 +4,7 @@ hurt."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -155,8 +155,8 @@ def _facts(
         **chosen.to_dict(),
         "calibration": {
             "rows": seen.n,
-            "n_rejected": seen.n_rejected,
-            "rejected": [asdict(rejected) for rejected in seen.rejected],
+            "n_rejected": seen.rejected.n,
+            "rejected": [rejection.to_dict() for rejection in seen.rejected.first],
         },
         "score": {
             "metric": goal,

@@ -11,8 +11,6 @@ from moodal.types import Record, Rejection, Subset
 Scores = dict[str, Any]
 
 FORMAT = 1
-MAX_REJECTED = 100
-"""Rejections named in a report; all are counted."""
 MAX_TEXT = 1000
 """Characters of a worst error's text."""
 

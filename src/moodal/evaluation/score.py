@@ -19,10 +19,10 @@ from moodal import metrics
 from moodal.bundle import subset_name
 from moodal.data.language import language
 from moodal.errors import ConfigError, DataError, RecordError
-from moodal.evaluation.result import MAX_REJECTED, Report, Scores, WorstError
+from moodal.evaluation.result import Report, Scores, WorstError
 from moodal.preprocess.batch import subsets
 from moodal.tasks import TASKS, Task
-from moodal.types import Record, Rejection, Said, Subset
+from moodal.types import Record, Rejection, Rejections, Said, Subset
 
 Array = NDArray[Any]
 
@@ -89,15 +89,14 @@ def evaluate(
     kept = _Kept()
     for answered in model.outputs(_labelled(records, contest, kept)):
         if isinstance(answered, Rejection):
-            kept.reject(answered)
+            kept.rejected.add(answered)
         else:
             _keep(answered, contest, kept)
     if not kept.targets:
         raise DataError(
             f"{name or 'the records'}: no labelled row could be scored ({kept.unlabelled} without "
-            f"a label, {kept.n_rejected} rejected, {kept.set_aside} set aside"
-            f"{_first_reason(kept)}); evaluation needs rows whose label column holds a label of "
-            "the model"
+            f"a label, {kept.set_aside} set aside, {kept.rejected}); evaluation needs rows whose "
+            "label column holds a label of the model"
         )
     drawn = _Bootstrap(contest, n=bootstrap, seed=seed)
     return _report(model.info, kept, drawn, name=name)
@@ -184,15 +183,9 @@ class _Kept:
     subsets: dict[Subset, _Answers] = field(default_factory=dict)
     worst: list[tuple[float, int, WorstError]] = field(default_factory=list)
     best: list[tuple[float, int, WorstError]] = field(default_factory=list)
-    rejected: list[Rejection] = field(default_factory=list)
-    n_rejected: int = 0
+    rejected: Rejections = field(default_factory=Rejections)
     unlabelled: int = 0
     set_aside: int = 0
-
-    def reject(self, rejection: Rejection) -> None:
-        self.n_rejected += 1
-        if len(self.rejected) < MAX_REJECTED:
-            self.rejected.append(rejection)
 
 
 def _labelled(
@@ -201,14 +194,14 @@ def _labelled(
     """The records to answer; the others are counted."""
     for record in records:
         if isinstance(record, Rejection):
-            kept.reject(record)
+            kept.rejected.add(record)
         elif record.target is None:
             kept.unlabelled += 1
         else:
             try:
                 competes = contest.code(record.target) is not None
             except RecordError as error:
-                kept.reject(error.rejection(record.id, record.source))
+                kept.rejected.add(error.rejection(record.id, record.source))
                 continue
             if competes:
                 yield record
@@ -296,8 +289,8 @@ def _report(info: Info, kept: _Kept, drawn: _Bootstrap, *, name: str) -> Report:
         n_groups=len([group for group in kept.groups.names if group]),
         resampled="rows" if clusters is None else "groups",
         bootstrap=drawn.n,
-        rejected=tuple(kept.rejected),
-        n_rejected=kept.n_rejected,
+        rejected=tuple(kept.rejected.first),
+        n_rejected=kept.rejected.n,
         unlabelled=kept.unlabelled,
         set_aside=kept.set_aside,
         worst=_sorted(kept.worst),
@@ -343,10 +336,3 @@ def _largest(names: _Names) -> dict[str, Array]:
 def _brief(scores: Scores) -> Scores:
     """Without the tables, which a small part of the data cannot fill."""
     return {k: v for k, v in scores.items() if k == "intervals" or not isinstance(v, dict | list)}
-
-
-def _first_reason(kept: _Kept) -> str:
-    if not kept.rejected:
-        return ""
-    first = kept.rejected[0]
-    return f"; the first rejection: {first.source}: {first.field} {first.reason}"

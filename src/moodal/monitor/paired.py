@@ -20,7 +20,7 @@ from moodal.data.language import language
 from moodal.errors import DataError, RecordError
 from moodal.evaluation.score import MIN_GROUPS, Info, Model
 from moodal.tasks import TASKS
-from moodal.types import Record, Rejection, Subset
+from moodal.types import Record, Rejection, Rejections, Subset
 
 Array = NDArray[Any]
 Kind = Literal["all", "language", "modalities"]
@@ -29,8 +29,6 @@ Key = tuple[Kind, str]
 LEAST_ROWS = 30
 """Fewer rows decide nothing: of so few, the spread of the resamples is not that of the data.
 Source: the rule of thumb for a mean to be nearly normal."""
-MAX_REJECTED = 20
-"""Rows named that could not be compared; all are counted."""
 RESAMPLES = 1000
 
 
@@ -80,17 +78,17 @@ class Slice:
 class Pairs:
     """What is kept of the rows that both models answered: numbers, by slice.
 
-    rejected: the first of n_rejected rows that were not compared. lost, gained: how many of these
-    only the old, only the new model could answer. unlabelled: rows without a label. first: where
-    the first row stands; empty = no row was read.
+    rejected: rows that were not compared. lost, gained: how many of these only the old, only the
+    new model could answer. unlabelled: rows without a label. first: where the first row stands;
+    empty = no row was read.
     """
 
     def __init__(self, old: Info, new: Info) -> None:
         self.task = TASKS[old.task]
         self.labels = (old.labels, new.labels)
         self.slices: dict[Key, Slice] = {}
-        self.n_rejected = self.unlabelled = self.lost = self.gained = 0
-        self.rejected: list[Rejection] = []
+        self.unlabelled = self.lost = self.gained = 0
+        self.rejected = Rejections()
         self.first = ""
         self._groups: dict[str, int] = {}
         self._n_rows = 0
@@ -98,11 +96,6 @@ class Pairs:
     def codes(self, target: str) -> list[float]:
         """The target as each model codes it. Raises: RecordError."""
         return [self.task.encode_target(target, labels) for labels in self.labels]
-
-    def reject(self, rejection: Rejection) -> None:
-        self.n_rejected += 1
-        if len(self.rejected) < MAX_REJECTED:
-            self.rejected.append(rejection)
 
     def add(self, record: Record, old: Mapping[Subset, Any], new: Mapping[Subset, Any]) -> None:
         """old, new: what each model says from each subset of the modalities."""
@@ -137,23 +130,19 @@ def gather(old: Model, new: Model, records: Iterable[Record | Rejection]) -> Pai
     left, right = tee(_labelled(records, pairs))
     for one, other in zip(old.outputs(left), new.outputs(right), strict=True):
         if isinstance(other, Rejection):
-            pairs.reject(other)
+            pairs.rejected.add(other)
             pairs.lost += not isinstance(one, Rejection)
         elif isinstance(one, Rejection):
-            pairs.reject(one)
+            pairs.rejected.add(one)
             pairs.gained += 1
         else:
             pairs.add(one.record, one.scores, other.scores)
     if not pairs.slices:
-        reason = "".join(
-            f"; the first: {r.source}: {f'{r.field} {r.reason}'.strip()}"
-            for r in pairs.rejected[:1]
-        )
         rows = f"no row from {pairs.first} on" if pairs.first else "no row"
         raise DataError(
             f"{rows} could be compared by {old.info.name} and {new.info.name} ({pairs.unlabelled} "
-            f"without a label, {pairs.n_rejected} rejected{reason}); give rows whose label column "
-            "holds a label of the models"
+            f"without a label, {pairs.rejected}); give rows whose label column holds a label of "
+            "the models"
         )
     return pairs
 
@@ -162,14 +151,14 @@ def _labelled(records: Iterable[Record | Rejection], pairs: Pairs) -> Iterator[R
     for record in records:
         pairs.first = pairs.first or record.source
         if isinstance(record, Rejection):
-            pairs.reject(record)
+            pairs.rejected.add(record)
         elif record.target is None:
             pairs.unlabelled += 1
         else:
             try:
                 pairs.codes(record.target)
             except RecordError as error:
-                pairs.reject(error.rejection(record.id, record.source))
+                pairs.rejected.add(error.rejection(record.id, record.source))
                 continue
             yield record
 

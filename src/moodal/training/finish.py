@@ -29,7 +29,7 @@ from moodal.training import card
 from moodal.training.examples import Parts
 from moodal.training.loop import Job
 from moodal.training.mixture import Mixture
-from moodal.types import Modality, Record, Said, Seq, Subset
+from moodal.types import MAX_REJECTED, Modality, Record, Said, Seq, Subset
 
 Array = NDArray[Any]
 
@@ -39,8 +39,6 @@ OUT = -1e9
 FAMILIAR = 0.4
 """Of a foreign sentence a model of English and Chinese mostly knows less than this share of the
 words; of 98 to 99.9 % of the texts in its own languages more. Measured: LOG.md."""
-MAX_REJECTIONS = 100
-"""Named in the bundle; all are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +137,7 @@ def _info(parts: Parts, network: Network, origin: Origin, *, name: str) -> bundl
         part: {
             "sha256": origin.hashes[part],
             **counted.counts(),
-            "rejections": [rejected.to_dict() for rejected in counted.rejected[:MAX_REJECTIONS]],
+            "rejections": [rejected.to_dict() for rejected in counted.rejected[:MAX_REJECTED]],
         }
         for part, counted in (("train", parts.train), ("valid", parts.valid))
     }

@@ -122,7 +122,7 @@ def compare(
         gain=float(_sign(first.task) * (whole[:, 1] - whole[:, 0]).mean()),
         interval=interval,
         resampled="groups" if clustered else "rows",
-        n_rejected=first.n_rejected,
+        n_rejected=first.rejected.n,
         n_unlabelled=first.unlabelled,
     )
 
