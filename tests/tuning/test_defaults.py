@@ -60,6 +60,7 @@ def test_all_that_the_contract_names_is_searched_where_it_means_something() -> N
         "train.batch_size",
         "train.l1",
         "train.l2",
+        "train.average",
         "train.label_smoothing",
         "train.modality_dropout",
         "fusion.kind",

@@ -170,6 +170,7 @@ def _learning(run: Run) -> Entries:
         "train.batch_size": _halved_and_doubled(train.batch_size, of=1),
         "train.l1": _one_of((0.0, 1e-6, 1e-5, 1e-4), train.l1),
         "train.l2": _around(train.l2, 30) if train.l2 else _one_of((0.0, 1e-3, 1e-2, 0.1), 0.0),
+        "train.average": _one_of((0.0, 0.99), train.average),
         "train.label_smoothing": _up_to(0.2, train.label_smoothing),
         "train.class_weights": _up_to(1.0, train.class_weights),
         "train.modality_dropout": _up_to(0.5, train.modality_dropout),
