@@ -83,7 +83,7 @@ def side_by_side(
     work: Making,
     rounds: int = ROUNDS,
 ) -> list[Speed]:
-    """The speed of each model, unit by unit in turn, so that a busy machine slows all alike.
+    """The speed of each model, round by round in turn, so that a busy machine slows all alike.
 
     records: of these the first ROWS that every model can read. work: GRAPHS or WHOLE.
     Raises: DataError when there are none; ModelError.
@@ -127,7 +127,11 @@ def readable(models: Sequence[Model], records: Iterable[Record | Rejection]) -> 
 
 
 def interleaved(works: Sequence[Sequence[Work]], *, rounds: int = ROUNDS) -> Seconds:
-    """M models' U units each -> seconds (M, U, R). In each round another model is first."""
+    """M models' U units each -> seconds (M, U, R). In each round another model is first.
+
+    A model does all its units before the next one's turn, as in use: after every unit of a large
+    one the processor's caches would be its, and a small one be timed at its slowest.
+    """
     n_units = len(works[0])
     seconds = np.empty((len(works), n_units, rounds))
     for units in works:
@@ -135,8 +139,8 @@ def interleaved(works: Sequence[Sequence[Work]], *, rounds: int = ROUNDS) -> Sec
             unit()
     order = list(range(len(works)))
     for r in tqdm(range(rounds), "timing", unit=" rounds", delay=2, leave=False, disable=None):
-        for u in range(n_units):
-            for m in order:
+        for m in order:
+            for u in range(n_units):
                 started = time.perf_counter()
                 works[m][u]()
                 seconds[m, u, r] = time.perf_counter() - started

@@ -137,9 +137,12 @@ class Gated(nn.Module):
     def forward(self, vectors: Seq[Tensor]) -> Tensor:
         x, seen = vectors
         values = [value(part) for value, part in zip(self.values, x.unbind(1), strict=True)]
+        told = torch.stack(values, 1).tanh()
+        if len(values) == 1:
+            return hide(Seq(told, seen)).x[:, 0]
         scores = self.gates(x.flatten(1)).reshape(x.shape)
         gates = masked_softmax(scores, seen.unsqueeze(2), dim=1)  # (B, M, D)
-        return (gates * torch.stack(values, 1).tanh()).sum(1)
+        return (gates * told).sum(1)
 
 
 class TensorProduct(nn.Module):

@@ -14,7 +14,6 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from moodal.errors import ConfigError
 from moodal.types import Seq
@@ -29,14 +28,17 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 def hide(seq: Seq[Tensor]) -> Seq[Tensor]:
     """Zero what lies under a False mask. x: (B, S, ...)."""
-    x, mask = seq
-    shown = mask.reshape(mask.shape + (1,) * (x.dim() - 2))
-    return Seq(x.masked_fill(~shown, 0), mask)
+    return Seq(_filled(*seq, 0), seq.mask)
+
+
+def _filled(x: Tensor, mask: Tensor, value: float) -> Tensor:
+    """A value under a False mask. x: (B, S, ...), mask: (B, S)."""
+    return x.masked_fill(~mask.reshape(mask.shape + (1,) * (x.dim() - 2)), value)
 
 
 def present(parts: list[Seq[Tensor]]) -> Tensor:
     """(B, M): whether a sequence has any real position, of M sequences."""
-    return torch.stack([part.mask.any(1) for part in parts], 1)
+    return torch.cat([_count(*part) > 0 for part in parts], 1)
 
 
 def masked_softmax(scores: Tensor, mask: Tensor, *, dim: int = -1) -> Tensor:
@@ -47,8 +49,7 @@ def masked_softmax(scores: Tensor, mask: Tensor, *, dim: int = -1) -> Tensor:
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     """(B, S, D), (B, S) -> (B, D): the mean over real positions; 0 where there are none."""
-    count = mask.sum(1, keepdim=True).clamp(min=1)
-    return x.masked_fill(~mask.unsqueeze(2), 0).sum(1) / count
+    return hide(Seq(x, mask)).x.sum(1) / _count(x, mask).clamp(min=1)
 
 
 def masked_root_sum(x: Tensor, mask: Tensor) -> Tensor:
@@ -57,15 +58,18 @@ def masked_root_sum(x: Tensor, mask: Tensor) -> Tensor:
     Between the sum, which grows with length, and the mean, in which one strong word of a long text
     drowns; independent positions give it the same spread at every length.
     """
-    count = mask.sum(1, keepdim=True).clamp(min=1)
-    return x.masked_fill(~mask.unsqueeze(2), 0).sum(1) / count.to(x.dtype).sqrt()
+    return hide(Seq(x, mask)).x.sum(1) / _count(x, mask).clamp(min=1).sqrt()
 
 
 def masked_max(x: Tensor, mask: Tensor) -> Tensor:
     """(B, S, D), (B, S) -> (B, D): the maximum over real positions; 0 where there are none."""
-    low = torch.finfo(x.dtype).min
-    highest = x.masked_fill(~mask.unsqueeze(2), low).amax(1)
-    return highest.masked_fill(~mask.any(1, keepdim=True), 0)
+    highest = _filled(x, mask, torch.finfo(x.dtype).min).amax(1)
+    return highest * _count(x, mask).clamp(max=1)
+
+
+def _count(x: Tensor, mask: Tensor) -> Tensor:
+    """(B, 1): how many positions are real, in the type of x."""
+    return mask.to(x.dtype).sum(1, keepdim=True)
 
 
 class Positions(nn.Module):
@@ -100,7 +104,9 @@ class AttentionPool(nn.Module):
         self.query = nn.Linear(width, 1, bias=False)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        weights = masked_softmax(self.query(x).squeeze(2), mask)  # (B, S)
+        x, _ = hide(Seq(x, mask))  # so what is weighed where no position is real is 0 anyway
+        scores = self.query(x).squeeze(2)
+        weights = _filled(scores, mask, torch.finfo(x.dtype).min).softmax(1)  # (B, S)
         return (weights.unsqueeze(1) @ x).squeeze(1)
 
 
@@ -117,8 +123,7 @@ class Pool(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, seq: Seq[Tensor]) -> Tensor:
-        x, mask = hide(seq)
-        parts = [self.attention(x, mask), masked_mean(x, mask), masked_max(x, mask)]
+        parts = [self.attention(*seq), masked_mean(*seq), masked_max(*seq)]
         pooled: Tensor = self.norm(self.mix(torch.cat(parts, 1)))
         return pooled
 
@@ -267,12 +272,12 @@ class SameConvolution(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, kernel_size: int) -> None:
         super().__init__()
-        self.convolution = nn.Conv1d(n_in, n_out, kernel_size)
-        self.borders = ((kernel_size - 1) // 2, kernel_size // 2)
+        self.convolution = nn.Conv1d(n_in, n_out, kernel_size, padding=kernel_size // 2)
+        self.first = 1 - kernel_size % 2  # of an even size one position too many stands before
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.convolution(F.pad(x.transpose(1, 2), self.borders))
-        return y.transpose(1, 2)
+        y: Tensor = self.convolution(x.transpose(1, 2))
+        return y[:, :, self.first :].transpose(1, 2)
 
 
 class Convolution(nn.Module):
