@@ -14,6 +14,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from moodal.errors import ConfigError
 from moodal.types import Seq
@@ -272,12 +273,13 @@ class SameConvolution(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, kernel_size: int) -> None:
         super().__init__()
-        self.convolution = nn.Conv1d(n_in, n_out, kernel_size, padding=kernel_size // 2)
-        self.first = 1 - kernel_size % 2  # of an even size one position too many stands before
+        self.convolution = nn.Conv1d(n_in, n_out, kernel_size, padding=(kernel_size - 1) // 2)
+        self.is_even = kernel_size % 2 == 0
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.convolution(x.transpose(1, 2))
-        return y[:, :, self.first :].transpose(1, 2)
+        x = x.transpose(1, 2)
+        y: Tensor = self.convolution(F.pad(x, (0, 1)) if self.is_even else x)
+        return y.transpose(1, 2)
 
 
 class Convolution(nn.Module):
