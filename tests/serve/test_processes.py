@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -57,20 +58,19 @@ class Command:
         return "".join(self.lines)
 
     def ask(self, path: str = "/v1/predict", values: Any = None) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         body = json.dumps(values or {"text": "good"})
-        connection.request("POST", path, body, {"content-type": "application/json"})
-        reply = connection.getresponse()
-        told = reply.status, json.loads(reply.read())
-        connection.close()
-        return told
+        with closing(self._connection()) as connection:
+            connection.request("POST", path, body, {"content-type": "application/json"})
+            reply = connection.getresponse()
+            return reply.status, json.loads(reply.read())
 
     def get(self, path: str) -> str:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
-        connection.request("GET", path)
-        told = connection.getresponse().read().decode()
-        connection.close()
-        return told
+        with closing(self._connection()) as connection:
+            connection.request("GET", path)
+            return connection.getresponse().read().decode()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
 
     def children(self) -> list[int]:
         told = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()

@@ -343,7 +343,10 @@ def room_for(size_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-SMALL = ("modalities=[text]", "train.epochs=1", "train.optimiser=sgd", "train.momentum=0")
+SMALL = (
+    *("modalities=[text]", "fusion.kind=attention", "train.epochs=1"),
+    *("train.optimiser=sgd", "train.momentum=0"),
+)
 """A state of weights alone, which is smaller than the graph of the head."""
 
 
