@@ -102,7 +102,7 @@ def parallel(
                 len(names) + 0.04, y, f"{low + y * width:.3f}", fontsize=8, va="center", bbox=_PAPER
             )
         axes.set_xticks(
-            range(len(names) + 1), [*names, "score · 得分"], rotation=25, ha="right",
+            range(len(names) + 1), [*names, "score · 得分"], rotation=-25, ha="left",
             rotation_mode="anchor",
         )  # fmt: skip
         axes.set_yticks([])
