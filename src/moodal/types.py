@@ -102,12 +102,15 @@ class Rejections:
         if len(self.first) < MAX_REJECTED:
             self.first.append(rejection)
 
-    def __str__(self) -> str:
-        """For an error: how many, and why the first."""
-        reasons = (
+    @property
+    def reason(self) -> str:
+        """To follow their number in a sentence: why the first was; "" where there is none."""
+        return "".join(
             f"; the first: {r.source}: {f'{r.field} {r.reason}'.strip()}" for r in self.first[:1]
         )
-        return f"{self.n} rejected{''.join(reasons)}"
+
+    def __str__(self) -> str:
+        return f"{self.n} rejected{self.reason}"
 
 
 class Token(NamedTuple):

@@ -37,7 +37,7 @@ def test_a_correction_comes_back_as_a_row_of_any_kind_of_manifest(
     asked.judge(two := asked.answer(inputs.keep(Record("2", text="so so"))), "bad", by="user")
     out = tmp_path / "new" / f"rows.{suffix}"
     done = corrections.export(book, out, inputs=inputs)
-    assert (done.written, done.corrected, done.n_left_out) == (2, 1, 0)
+    assert (done.written, done.corrected, done.left_out.n) == (2, 1, 0)
     first, second = read(out)
     assert (first.id, second.id) == (one, two)
     assert (first.text, first.target, first.lang) == (TEXT, "good", "en")
@@ -107,9 +107,9 @@ def test_what_was_not_kept_is_counted_and_named(
     lost.unlink()
     half.write_text("half", encoding="utf-8")
     done = corrections.export(book, tmp_path / "new.jsonl", inputs=inputs)
-    assert (done.written, done.n_left_out) == (2, 5)
-    assert [r.id for r in done.left_out] == ids[:5]
-    reasons = [r.reason for r in done.left_out]
+    assert (done.written, done.left_out.n) == (2, 5)
+    assert [r.id for r in done.left_out.first] == ids[:5]
+    reasons = [r.reason for r in done.left_out.first]
     for reason, expected in zip(
         reasons,
         [
@@ -134,8 +134,8 @@ def test_without_the_folder_of_inputs_every_row_says_what_to_do(
 ) -> None:
     asked.judge(asked.answer(inputs.keep(Record("1", text="so so"))), "good")
     done = corrections.export(book, tmp_path / "new.csv", inputs=None)
-    assert (done.written, done.n_left_out) == (0, 1)
-    assert "--inputs DIR" in done.left_out[0].reason
+    assert (done.written, done.left_out.n) == (0, 1)
+    assert "--inputs DIR" in done.left_out.first[0].reason
     assert corrections.kept_in(None) is None
     with pytest.raises(ConfigError, match="no such folder"):
         corrections.kept_in(tmp_path / "typo")

@@ -75,7 +75,7 @@ def test_all_that_the_old_rows_held_is_in_the_new_manifest_and_media_are_found(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     done = gathered(old.relative_to(tmp_path), feedback, Path("away/new.data"))
-    assert (done.old, done.corrections, done.n_left_out) == (2, 1, 2)
+    assert (done.old, done.corrections, done.left_out.n) == (2, 1, 2)
     one, two, three = records(done)
     assert (one.id, one.text, one.target) == ("a", 'a, "day"\nand a night', "good")
     assert (one.lang, one.group) == ("en", "anna")
@@ -84,7 +84,7 @@ def test_all_that_the_old_rows_held_is_in_the_new_manifest_and_media_are_found(
         assert isinstance(record.image, Path)
         assert record.image.read_bytes() == PNG + content
     assert (three.target, three.modalities) == ("good", ("image",))
-    assert [r.source for r in done.left_out] == ["old.csv row 3", "old.csv row 4"]
+    assert [r.source for r in done.left_out.first] == ["old.csv row 3", "old.csv row 4"]
     assert "2 left out; the first: old.csv row 3" in done.sentence()
     json.dumps(done.to_dict())
 
@@ -133,7 +133,7 @@ def test_a_correction_must_be_an_answer_that_the_model_can_give(
     asked.judge(asked.answer(inputs.keep(Record("3", text="hm"))), "purple")
     done = gathered(old, feedback, tmp_path / "new.data")
     assert done.corrections == 1
-    assert "purple" in done.left_out[-1].reason
+    assert "purple" in done.left_out.first[-1].reason
     with pytest.raises(DataError, match="no correction"):
         gathered(old, feedback, tmp_path / "other.data", info=info("text", task=NUMBERED))
 

@@ -17,7 +17,7 @@ from moodal.data.rows import parquet_connection, suffix_of
 from moodal.errors import ConfigError, DataError
 from moodal.store.inputs import Inputs
 from moodal.store.rows import Judgement, Served
-from moodal.types import Rejection
+from moodal.types import Rejection, Rejections
 
 if TYPE_CHECKING:
     from moodal.store.journal import Journal
@@ -40,37 +40,31 @@ KINDS: dict[str, str] = {
 }
 """Columns, and what they are in a Parquet file. prediction: what the model said; model: its
 version; reviewed: whether a reviewer gave the label, and not the user alone."""
-MAX_NAMED = 100
-"""Rows named that could not be exported; all are counted."""
 _LARGEST_ROW = 1 << 28
 
 
 @dataclass(slots=True)
 class Exported:
     """What became of the judged answers. corrected: rows whose label is not what the model said.
-    left_out: the first of n_left_out, with the reason."""
+    left_out: rows that could not be exported."""
 
     file: str
     written: int = 0
     corrected: int = 0
-    n_left_out: int = 0
-    left_out: list[Rejection] = field(default_factory=list)
-
-    def leave_out(self, rejection: Rejection) -> None:
-        self.n_left_out += 1
-        if len(self.left_out) < MAX_NAMED:
-            self.left_out.append(rejection)
+    left_out: Rejections = field(default_factory=Rejections)
 
     def sentence(self) -> str:
-        first = "".join(f"; the first: {r.source}: {r.reason}" for r in self.left_out[:1])
         return (
             f"{self.file}: {self.written:,} rows, of {self.corrected:,} the answer was another; "
-            f"{self.n_left_out:,} left out{first}"
+            f"{self.left_out.n:,} left out{self.left_out.reason}"
         )
 
     def to_dict(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in self.__slots__}
-        return values | {"left_out": [rejection.to_dict() for rejection in self.left_out]}
+        return values | {
+            "n_left_out": self.left_out.n,
+            "left_out": [rejection.to_dict() for rejection in self.left_out.first],
+        }
 
 
 def export(
@@ -89,7 +83,7 @@ def export(
     with _writer(out) as write:
         for found in rows(journal, inputs, media=media_folder(out), reviewed=reviewed):
             if isinstance(found, Rejection):
-                done.leave_out(found)
+                done.left_out.add(found)
                 continue
             write(found)
             done.written += 1

@@ -22,10 +22,9 @@ from moodal.data import manifest
 from moodal.data.duplicates import digest
 from moodal.errors import DataError, RecordError
 from moodal.monitor import corrections
-from moodal.monitor.corrections import MAX_NAMED
 from moodal.store.inputs import Inputs
 from moodal.tasks import TASKS
-from moodal.types import MODALITIES, Media, Modality, Record, Rejection, Subset, Text
+from moodal.types import MODALITIES, Media, Modality, Record, Rejection, Rejections, Subset, Text
 
 if TYPE_CHECKING:
     from moodal.store.journal import Journal
@@ -37,26 +36,19 @@ RETRAINED = "retrained"
 
 @dataclass(slots=True)
 class Lessons:
-    """What went in. old, corrections: rows. left_out: the first of n_left_out, with the reason.
+    """What went in. old, corrections: rows. left_out: rows that could not be used.
     modalities: how many rows hold each."""
 
     file: Path
     old: int = 0
     corrections: int = 0
-    n_left_out: int = 0
-    left_out: list[Rejection] = field(default_factory=list)
+    left_out: Rejections = field(default_factory=Rejections)
     modalities: Counter[Modality] = field(default_factory=Counter)
 
-    def leave_out(self, rejection: Rejection) -> None:
-        self.n_left_out += 1
-        if len(self.left_out) < MAX_NAMED:
-            self.left_out.append(rejection)
-
     def sentence(self) -> str:
-        first = "".join(f"; the first: {r.source}: {r.field} {r.reason}" for r in self.left_out[:1])
         return (
             f"{self.old:,} old rows and {self.corrections:,} corrections to learn from, "
-            f"{self.n_left_out:,} left out{first}"
+            f"{self.left_out.n:,} left out{self.left_out.reason}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -64,8 +56,8 @@ class Lessons:
             "old": self.old,
             "corrections": self.corrections,
             "left_out": {
-                "n": self.n_left_out,
-                "rows": [rejection.to_dict() for rejection in self.left_out],
+                "n": self.left_out.n,
+                "rows": [rejection.to_dict() for rejection in self.left_out.first],
             },
         }
 
@@ -102,7 +94,7 @@ def gather(old: Path, feedback: Feedback, *, info: Info, run: Run, out: Path) ->
                 found = chain(_old(old, run.columns, out), _corrected(feedback, info, out))
                 for name, row in found:
                     if isinstance(row, Rejection):
-                        done.leave_out(row)
+                        done.left_out.add(row)
                         continue
                     file.write(_line(row, run.columns))
                     setattr(done, name, getattr(done, name) + 1)
