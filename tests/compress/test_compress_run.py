@@ -24,7 +24,7 @@ from moodal.compress.judge import Measured
 from moodal.compress.plan import MODEL, STEPS, Plan
 from moodal.compress.result import Compressed
 from moodal.errors import CapacityError, ConfigError, DataError, MoodalError
-from moodal.runtime import output
+from moodal.runtime.lock import LOCK
 
 QUICK = ("train.epochs=1", "prune.rounds=1", "prune.epochs=1")
 MADE = {"classify": tiny.train_once, "transcribe": tiny.hear_once, "summarise": tiny.write_once}
@@ -79,6 +79,16 @@ def test_the_report_holds_what_was_found(whole: tuple[Path, Compressed]) -> None
         assert f"{step.measured.megabytes:.2f}" in html
     assert all(f'id="{cost}-' in html for cost in ("megabytes", "milliseconds"))
     assert "handed on" in report.table(found)
+
+
+def test_only_what_changed_is_said_to_have_changed() -> None:
+    facts = {"modalities": ["text", "image"], "parameters": [2, 1],
+             "settings": {"fusion.width": [4, 2]},
+             "rounds": [{"measured": {"interval": [-0.1, 0.1]},
+                         "widths": {"mix": [8, 6]}}]}  # fmt: skip
+    said = {row[0]: row[1] for _, _, rows in report._tables(facts) for row in rows}
+    assert said == {"modalities": "text, image", "parameters": "2 → 1", "fusion.width": "4 → 2",
+                    "interval": "-0.1, 0.1", "mix": "8 → 6"}  # fmt: skip
 
 
 def test_what_is_done_is_not_done_again(
@@ -246,7 +256,7 @@ def test_killed_at_any_moment_it_goes_on(moment: str, unbroken: Compressed, tmp_
         ours, theirs = (bundle.load(s.folder).files[bundle.WEIGHTS] for s in (step, whole))
         assert ours == theirs, step.name
     left = {path.name for path in (out, *(out / STEPS,)) for path in path.iterdir()}
-    assert {name for name in left if name.startswith(".") or "rounds" in name} == {output.LOCK}
+    assert {name for name in left if name.startswith(".") or "rounds" in name} == {LOCK}
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from moodal.compress.result import Compressed, Step
 from moodal.errors import ConfigError, ModelError
 from moodal.evaluation import page
 from moodal.runtime import output
+from moodal.runtime.lock import LOCK, alone
 from moodal.runtime.output import say
 from moodal.tasks import TASKS
 from moodal.training.read import parts_of
@@ -59,7 +60,7 @@ def compress(asked: Plan) -> Compressed:
     identity = _identity(asked, parent)
     say(f"measuring {asked.model}")
     begun, before = asked.model, judge(asked, asked.model)
-    with output.alone(asked.out / plan.STEPS, f"compresses into {asked.out}"):
+    with alone(asked.out / plan.STEPS, f"compresses into {asked.out}"):
         _sweep(asked.out)
         steps: list[Step] = []
         for number, name in enumerate(asked.steps, 1):
@@ -76,7 +77,7 @@ def _sweep(out: Path) -> None:
             for left in place.glob(".*"):
                 if left.is_dir():
                     shutil.rmtree(left, ignore_errors=True)
-                elif left.name != output.LOCK:
+                elif left.name != LOCK:
                     left.unlink()
 
 

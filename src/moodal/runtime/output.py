@@ -1,9 +1,7 @@
-"""What goes out: answers to a file, which stands once it is whole, or not at all; and progress.
-And who may write to a folder."""
+"""What goes out: answers to a file, which stands once it is whole, or not at all; and progress."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import sys
@@ -16,8 +14,6 @@ from tqdm import tqdm
 
 from moodal import bundle
 from moodal.errors import ConfigError
-
-LOCK = ".lock"
 
 
 def check_place(out: Path, file: Path) -> None:
@@ -60,24 +56,6 @@ def whole(out: Path) -> Iterator[Path]:
             temporary.replace(out)
         finally:
             temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def alone(folder: Path, does: str) -> Iterator[None]:
-    """Only one process at a time in here; the lock goes with the process, however it ends.
-
-    folder: made where there is none. does: what the other process does, for who must wait.
-    """
-    with bundle.writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / LOCK).open("w")
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"another process {does}: waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def say(line: str) -> None:

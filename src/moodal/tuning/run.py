@@ -15,7 +15,8 @@ from moodal.bundle import writing
 from moodal.config import Run
 from moodal.errors import ConfigError
 from moodal.evaluation import page
-from moodal.runtime.output import alone, say
+from moodal.runtime.lock import alone
+from moodal.runtime.output import say
 from moodal.runtime.predict import Model
 from moodal.training.start import Parent
 from moodal.tuning import compare, defaults, finalists, plan, report, space

@@ -7,14 +7,14 @@ import sys
 import time
 from pathlib import Path
 
-from moodal.runtime.output import alone
+from moodal.runtime.lock import alone
 
 
 def test_only_one_process_at_a_time_is_let_in(tmp_path: Path) -> None:
     there = tmp_path / "there"
     code = f"""
 from pathlib import Path
-from moodal.runtime.output import alone
+from moodal.runtime.lock import alone
 with alone(Path({str(tmp_path / "in")!r}), "writes"):
     Path({str(there)!r}).touch()
 """
