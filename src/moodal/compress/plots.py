@@ -26,11 +26,12 @@ def against(found: Compressed, cost: Cost) -> str:
         axes.axhline(floor, color=GREY, linewidth=1, linestyle="--")
         if budget is not None:
             axes.axvline(budget, color=GREY, linewidth=1, linestyle="--")
-        for name, measured, stands in points:
+        for place, (name, measured, stands) in enumerate(points):
             here = (getattr(measured, cost), measured.score)
             colour = ORANGE if name == found.kept else BLUE if stands else GREY
             axes.plot(*here, "o" if stands else "x", color=colour, markersize=9)
-            axes.annotate(name or "parent · 原模型", here, (8, 6), textcoords="offset points",
+            above = 6 if place % 2 == 0 else -14  # near ones stay apart
+            axes.annotate(name or "parent · 原模型", here, (8, above), textcoords="offset points",
                           color=INK, fontsize=9)  # fmt: skip
         axes.set_xlabel(AXES[cost])
         axes.set_ylabel(found.metric)

@@ -98,6 +98,9 @@ def _row(found: Compressed, name: str, step: Step | None) -> dict[str, Any]:
     }
 
 
+CHANGES = ("parameters", "packed", "settings", "widths")
+"""Facts, or tables of facts, whose pairs are what was before and what is now."""
+
 Table = tuple[str, list[str], list[list[str]]]
 """A title, the heads of columns, rows."""
 
@@ -106,7 +109,9 @@ def _tables(facts: Mapping[str, Any], title: str = "") -> Iterator[Table]:
     """What a step says of itself: what is one value first, then whatever holds several."""
     plain = {k: v for k, v in facts.items() if not _is_nested(v)}
     if plain:
-        yield title, ["", ""], [[name, _said(value)] for name, value in plain.items()]
+        inside = title.rpartition(" · ")[2] in CHANGES
+        rows = [[k, _changed(v) if inside or k in CHANGES else _said(v)] for k, v in plain.items()]
+        yield title, ["", ""], rows
     for name, value in facts.items():
         here = f"{title} · {name}".removeprefix(" · ")
         if isinstance(value, Mapping):
@@ -130,6 +135,10 @@ def _said(value: Any) -> str:
         return "–"
     if isinstance(value, float):
         return f"{value:.4g}"
-    if isinstance(value, list) and len(value) == 2:
-        return " → ".join(map(_said, value))
     return ", ".join(map(_said, value)) if isinstance(value, list) else str(value)
+
+
+def _changed(value: Any) -> str:
+    """A pair of what was before and is now, or a fact like others."""
+    pair = isinstance(value, list) and len(value) == 2
+    return " → ".join(map(_said, value)) if pair else _said(value)
