@@ -138,7 +138,7 @@ class Gated(nn.Module):
         x, seen = vectors
         values = [value(part) for value, part in zip(self.values, x.unbind(1), strict=True)]
         told = torch.stack(values, 1).tanh()
-        if len(values) == 1:
+        if len(values) == 1:  # its gate is 1, so `gates` is not asked
             return hide(Seq(told, seen)).x[:, 0]
         scores = self.gates(x.flatten(1)).reshape(x.shape)
         gates = masked_softmax(scores, seen.unsqueeze(2), dim=1)  # (B, M, D)

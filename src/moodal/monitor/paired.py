@@ -139,8 +139,9 @@ def gather(old: Model, new: Model, records: Iterable[Record | Rejection]) -> Pai
             pairs.add(one.record, one.scores, other.scores)
     if not pairs.slices:
         rows = f"no row from {pairs.first} on" if pairs.first else "no row"
+        names = " and ".join(dict.fromkeys((old.info.name, new.info.name)))
         raise DataError(
-            f"{rows} could be compared by {old.info.name} and {new.info.name} ({pairs.unlabelled} "
+            f"{rows} could be compared by {names} ({pairs.unlabelled} "
             f"without a label, {pairs.rejected}); give rows whose label column holds a label of "
             "the models"
         )
