@@ -159,6 +159,7 @@ def test_the_camera_takes_a_picture_that_is_asked_about(server: Running, visit: 
 
 def test_a_picture_can_be_pasted(server: Running, visit: Visit) -> None:
     page = visit(server.url)
+    expect(page.get_by_label("Text", exact=True)).to_be_focused()
     page.evaluate(
         """bytes => {
             const clipboardData = new DataTransfer();
