@@ -238,9 +238,10 @@ class Train(Stage):
     """Groups are data sets: each is drawn in proportion to its number of rows to this power (1 = as
     they are, 0 = all alike), its labels alone compete in its rows, and the score is the mean over
     the sets. None = groups mean nothing to training."""
-    class_weights: Fraction = 0.0
+    class_weights: Fraction | dict[str, Fraction] = 0.0
     """Weigh the loss of a class by its frequency (in its set, of a mixture) to minus this power:
-    0 = all alike, 1 = 1 / frequency."""
+    0 = all alike, 1 = 1 / frequency. {set: power} gives the sets of a mixture powers of their own,
+    0 where none is given: one is scored by recall, another by accuracy."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
     loss: Literal["auto", "cross_entropy", "mse", "smooth_l1"] = "auto"
     modality_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2

@@ -11,6 +11,7 @@ import tiny
 from tiny import LABELLED
 
 from moodal import api
+from moodal.errors import ConfigError
 from moodal.tasks import TASKS
 from moodal.training import mixture
 from moodal.training.examples import Examples
@@ -88,6 +89,21 @@ def test_a_class_weighs_by_its_frequency_in_its_own_set(examples: Examples) -> N
     assert found[1].tolist() == pytest.approx([5 / n_first, 0, 5 / (10 - n_first)])
 
 
+def test_sets_may_have_powers_of_their_own(examples: Examples) -> None:
+    codes = examples.codes.copy()
+    codes[:30], codes[90:98] = 0, 0
+    skewed = Examples(codes, {}, groups=examples.groups)
+
+    def weights(power: float | dict[str, float]) -> list[list[float]]:
+        found = mixture.fit(skewed, 3, exponent=1, power=power)
+        return found.weigh([BIG, SMALL], 3).tolist()
+
+    assert weights({SMALL: 1}) == [weights(0)[0], weights(1)[1]]
+    assert weights({BIG: 0.5, SMALL: 0}) == [weights(0.5)[0], weights(0)[1]]
+    with pytest.raises(ConfigError, match=r"of nowhere; the sets \(.*\) are big, outliers, small"):
+        mixture.fit(skewed, 3, exponent=1, power={"nowhere": 1})
+
+
 def test_the_score_of_a_set_is_among_its_own_labels(examples: Examples) -> None:
     labelled = Examples(examples.codes[:100], {}, groups=examples.groups[:100])
     raw = np.tile([0.0, 5.0, 1.0], (100, 1))  # "1" always, and "2" where "1" does not compete
@@ -129,3 +145,10 @@ def test_unlike_sets_train_one_model(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert model.info.labels == ("bad", "fair", "good")
     assert model.info.data["train"]["unlabelled"] == 0
     assert model.info.data["valid"]["unlabelled"] == 4
+
+
+def test_powers_of_sets_are_refused_where_there_are_no_sets(tmp_path: Path) -> None:
+    train, valid = unlike(tmp_path)
+    settings = (*tiny.SETTINGS, "train.class_weights={two: 1}")
+    with pytest.raises(ConfigError, match=r"there are no sets; set train\.mixture"):
+        api.train(train, valid=valid, out=tmp_path / "model", settings=settings)

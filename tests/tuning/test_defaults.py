@@ -103,6 +103,15 @@ def test_what_means_nothing_to_the_task_is_left_out(task: str) -> None:
     assert ("train.class_weights" in found) == here.has_labels
 
 
+def test_powers_of_single_sets_are_left_as_they_are() -> None:
+    here = situation(LABELLED)
+    powers = [f"task={LABELLED}", "train.mixture=0.5", "train.class_weights={tweets: 1}"]
+    run = configure(None, powers, under={}, columns=tuple(here.kinds))
+    assert run.train.class_weights == {"tweets": 1.0}
+    here = Situation(defaults.resolved(run, here.kinds), here.kinds, here.has_labels)
+    assert "train.class_weights" not in names(here)
+
+
 def test_modalities_that_are_not_read_are_left_out_and_one_alone_is_not_fused() -> None:
     found = names(situation(LABELLED, {"text": "tokens"}))
     assert not {n for n in found if n.startswith(("image", "audio"))}

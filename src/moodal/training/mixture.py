@@ -5,12 +5,13 @@ Letters: N rows, C labels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moodal.errors import ConfigError
 from moodal.tasks import Floats, Task
 from moodal.training.examples import Examples
 
@@ -58,19 +59,28 @@ def class_weights(codes: Floats, n_outputs: int, power: float) -> Floats:
     return np.asarray(weights * counts.sum() / (weights * counts).sum())
 
 
-def fit(examples: Examples, n_outputs: int, *, exponent: float, power: float) -> Mixture:
+def fit(
+    examples: Examples, n_outputs: int, *, exponent: float, power: float | Mapping[str, float]
+) -> Mixture:
     """How often each set of the training part is drawn, and how its labels weigh.
 
     exponent: a set is drawn in proportion to its number of rows to this power; an epoch has about
-    as many rows as there are. power: see class_weights.
+    as many rows as there are. power: see class_weights; of a set that a mapping leaves out, 0.
+    Raises: ConfigError for the power of a set that is not there.
     Source: Devlin et al., multilingual BERT (2018), where the exponent is 0.7.
     """
     places = _places(examples.groups)
+    powers = power if isinstance(power, Mapping) else dict.fromkeys(places, power)
+    if missing := [name for name in powers if name not in places]:
+        raise ConfigError(
+            f"train.class_weights: no row of the training part is of {', '.join(missing)}; "
+            f"the sets (the column `group`) are {', '.join(places)}"
+        )
     shares = np.array([len(rows) for rows in places.values()]) ** exponent
     wanted = np.maximum(1, np.rint(len(examples) * shares / shares.sum()))
     drawn = {group: int(n) for group, n in zip(places, wanted, strict=True)}
     weights = {
-        group: class_weights(examples.codes[rows], n_outputs, power)
+        group: class_weights(examples.codes[rows], n_outputs, powers.get(group, 0.0))
         for group, rows in places.items()
     }
     return Mixture(drawn, weights)

@@ -143,6 +143,11 @@ def _check_settings(run: Run) -> None:
             f"train.mixture and train.class_weights weigh labels, and with task={run.task} the "
             "answer is a text; leave them out"
         )
+    if isinstance(settings.class_weights, dict) and settings.mixture is None:
+        raise ConfigError(
+            "train.class_weights has a power for each set, but there are no sets; "
+            "set train.mixture, or give one power"
+        )
     if settings.denoise and "symbols" not in task.kinds.values():
         raise ConfigError(
             f"train.denoise=true: with task={run.task} no text answers a text; leave it out"

@@ -202,7 +202,8 @@ def job_of(
     sets = None
     if settings.mixture is not None:
         sets = mixture.fit(parts.train, n_outputs, exponent=settings.mixture, power=power)
-    weights = mixture.class_weights(parts.train.codes, n_outputs, power)
+    whole = 0.0 if isinstance(power, dict) else power
+    weights = mixture.class_weights(parts.train.codes, n_outputs, whole)
     cost = Cost(settings.label_smoothing, float(network.scale))
     loss = objectives.build(run.task, settings.loss, cost)
     train = Loader(

@@ -165,6 +165,8 @@ AUGMENTATION = {
 
 def _learning(run: Run) -> Entries:
     train = run.train
+    weights = train.class_weights  # powers for each set are what the sets are scored by
+    weighed = {} if isinstance(weights, dict) else {"train.class_weights": _up_to(1.0, weights)}
     return {
         "train.learning_rate": _around(train.learning_rate, 10),
         "train.batch_size": _halved_and_doubled(train.batch_size, of=1),
@@ -172,7 +174,7 @@ def _learning(run: Run) -> Entries:
         "train.l2": _around(train.l2, 30) if train.l2 else _one_of((0.0, 1e-3, 1e-2, 0.1), 0.0),
         "train.average": _one_of((0.0, 0.99), train.average),
         "train.label_smoothing": _up_to(0.2, train.label_smoothing),
-        "train.class_weights": _up_to(1.0, train.class_weights),
+        **weighed,
         "train.modality_dropout": _up_to(0.5, train.modality_dropout),
         "train.auxiliary": _up_to(1.0, train.auxiliary),
     }
