@@ -102,8 +102,7 @@ def _fine_tune(teacher: Teacher, pieces: Array, rows: list[Row], rng: np.random.
         factor = min(1, (step + 1) / WARMUP) * (1 - step / len(batches))
         for group in optimiser.param_groups:
             group["lr"] = group["initial"] * factor
-        with torch.autocast("cpu", torch.bfloat16):
-            scores = teacher(_cut(pieces[places]))
+        scores = teacher(_cut(pieces[places]))
         hidden = torch.from_numpy(binary[places])[:, None] & torch.tensor([False, True, False])
         scores = scores.masked_fill(hidden, -1e4)
         loss = F.cross_entropy(scores, torch.from_numpy(codes[places]))
@@ -139,8 +138,7 @@ def _answers(teacher: Teacher, pieces: Array) -> Array:
     order = np.argsort((pieces != 0).sum(1), kind="stable")
     for start in tqdm(range(0, len(order), 64), desc="taught", disable=None, file=sys.stderr):
         places = order[start : start + 64]
-        with torch.autocast("cpu", torch.bfloat16):
-            answers[places] = teacher(_cut(pieces[places])).softmax(1).numpy()
+        answers[places] = teacher(_cut(pieces[places])).softmax(1).numpy()
     return answers
 
 

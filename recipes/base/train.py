@@ -54,7 +54,6 @@ TEXT = Stage(
         "train.epochs=4",
         "train.batch_size=256",
         "train.learning_rate=7e-4",
-        "train.precision=bf16",
     ),
 )
 IMAGE = Stage(
@@ -72,7 +71,6 @@ IMAGE = Stage(
         "train.l2=0.05",
         "train.warmup=0.1",
         "train.label_smoothing=0.1",
-        "train.precision=bf16",
     ),
 )
 AUDIO = Stage(
