@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from moodal.types import Record
 from recipes.base.sets import SETS, Set
 
 WHOLE = "all that it holds"
-HEAD = "seen | rows | accuracy | macro F1 | macro recall | weighted F1 | calibration error"
+HEAD = (
+    "seen | rows | accuracy | macro F1 | macro recall | weighted F1 | calibration error | by chance"
+)
 
 
 def main() -> None:
@@ -52,8 +55,22 @@ def score(model: Model, given: Set, out: Path) -> dict[str, Any]:
     every = {**report["subsets"], WHOLE: report}
     return {
         "intervals": report["intervals"],
-        "subsets": {name: {k: found[k] for k in kept} for name, found in every.items()},
+        "subsets": {
+            name: {k: found[k] for k in kept} | {"by_chance": by_chance(found["calibration_bins"])}
+            for name, found in every.items()
+        },
     }
+
+
+def by_chance(bins: Sequence[Mapping[str, float]]) -> float:
+    """The calibration error to expect of probabilities that are exactly right, on so few rows.
+
+    Of a bin of n rows with confidence c the share that is right is off by c(1 - c) / n, variance;
+    the mean of its size is that of a half-normal. Source: Leone, Nelson and Nottingham, The folded
+    normal distribution (1961), equation 5.
+    """
+    off = [math.sqrt(2 * b["n"] * b["confidence"] * (1 - b["confidence"]) / math.pi) for b in bins]
+    return sum(off) / sum(b["n"] for b in bins)
 
 
 def _rows(path: Path, group: str) -> Iterator[Record]:
@@ -67,7 +84,7 @@ def card(
     info: bundle.Info, learned: list[Set], scores: dict[str, Any], failures: dict[str, Any]
 ) -> str:
     """Markdown. learned: the sets it was trained on. scores: by set. failures: the checklist's."""
-    lines = [_INTRODUCTION.format(info=info), f"| set | language | {HEAD} |", "|---" * 9 + "|"]
+    lines = [_INTRODUCTION.format(info=info), f"| set | language | {HEAD} |", "|---" * 10 + "|"]
     for given in learned:
         low, high = scores[given.name]["intervals"]["accuracy"]
         whole = WHOLE if len(given.modalities) > 1 else given.modalities[0]
@@ -79,7 +96,7 @@ def card(
                 f"| {given.name} | {', '.join(given.languages)} | {seen} | {found['n']} "
                 f"| {found['accuracy']:.3f}{sure} | {found['macro_f1']:.3f} "
                 f"| {found['macro_recall']:.3f} | {found['weighted_f1']:.3f} "
-                f"| {found['calibration_error']:.3f} |"
+                f"| {found['calibration_error']:.3f} | {found['by_chance']:.3f} |"
             )
     lines += [
         "",
@@ -114,6 +131,7 @@ On development parts; official test parts were not read. The epochs, temperature
 were chosen on these rows, which flatters a little. Rows of training that stand in a development
 part were left out of training. In brackets: the 95 % bootstrap interval of the accuracy. sst2,
 chnsenticorp, waimai and online-shopping have no neutral rows and are scored between the other two.
+By chance: the calibration error that exactly right probabilities would show on so few rows.
 """
 _BEHAVIOUR = "Failed cases of `moodal evaluate --checklist`, by capability."
 _LIMITS = """## Limits

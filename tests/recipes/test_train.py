@@ -11,7 +11,7 @@ from moodal import config
 from moodal.data import manifest
 from moodal.types import Record
 from recipes.base import train
-from recipes.base.sets import LABELS
+from recipes.base.sets import LABELS, SETS
 from recipes.base.train import STAGES
 
 
@@ -53,3 +53,10 @@ def test_every_setting_is_known_and_a_stage_starts_from_earlier_ones(name: str) 
     assert all(
         list(STAGES).index(parent) < list(STAGES).index(name) for parent in STAGES[name].start
     )
+
+
+def test_joint_weights_name_the_sets_that_are_learned(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps({"sets": {"casia": {}, "sst2": {}}}))
+    run = config.load(settings=[train._joint_weights(tmp_path)])
+    assert run.train.class_weights == {"casia": 1.0}
+    assert train.JOINT_WEIGHTS.keys() <= {given.name for given in SETS}
