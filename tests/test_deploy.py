@@ -17,9 +17,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 
+from moodal.cli import cli
 from moodal.cli import service as commands
 from moodal.serve.keys import Keys
 from moodal.serve.settings import Serve, is_loopback, load
@@ -110,7 +112,10 @@ def test_the_image_serves_where_it_may_write() -> None:
 def served(command: list[str], **paths: Path) -> Serve:
     """Settings that a command line of `moodal serve` comes to, by the command's own parser."""
     assert command[0] == "serve"
-    given = commands.serve.make_context("serve", [str(paths.get(a, a)) for a in command[1:]]).params
+    words = [str(paths.get(a, a)) for a in command[1:]]
+    # A command keeps the help option of its first context: without the group's it has no -h.
+    group = click.Context(cli, **cli.context_settings)
+    given = commands.serve.make_context("serve", words, parent=group).params
     file, settings = given.pop("config_file"), given.pop("settings")
     return load(file, settings, over={k: v for k, v in given.items() if v is not None})
 

@@ -51,9 +51,10 @@ def commands() -> Iterator[list[str]]:
 @pytest.mark.parametrize("words", list(commands()), ids=" ".join)
 def test_every_command_can_be_typed(words: list[str]) -> None:
     command: click.Command = cli
+    group = click.Context(cli, **cli.context_settings)
     while isinstance(command, click.Group):
         command, words = command.commands[words[0]], words[1:]
-    command.make_context(command.name, words)
+    command.make_context(command.name, words, parent=group)
 
 
 def test_the_commands_are_found() -> None:
