@@ -19,6 +19,22 @@ from moodal.types import Modality, TaskName
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def _powers(given: Any) -> float | dict[str, float]:
+    """As pydantic reads either, but it would complain of both."""
+    kind: Any = dict[str, Fraction] if isinstance(given, dict) else Fraction
+    try:
+        powers: float | dict[str, float] = pydantic.TypeAdapter(kind).validate_python(given)
+    except pydantic.ValidationError as error:
+        raise ValueError(
+            f"train.class_weights={given!r}: give a power from 0 to 1, or {{set: power}}"
+        ) from error
+    return powers
+
+
+Powers = Annotated[float | dict[str, float], pydantic.PlainValidator(_powers)]
+"""In [0, 1]: one, or one a set."""
 Activation = Literal["sigmoid", "tanh", "relu", "gelu"]
 
 
@@ -238,7 +254,7 @@ class Train(Stage):
     """Groups are data sets: each is drawn in proportion to its number of rows to this power (1 = as
     they are, 0 = all alike), its labels alone compete in its rows, and the score is the mean over
     the sets. None = groups mean nothing to training."""
-    class_weights: Fraction | dict[str, Fraction] = 0.0
+    class_weights: Powers = 0.0
     """Weigh the loss of a class by its frequency (in its set, of a mixture) to minus this power:
     0 = all alike, 1 = 1 / frequency. {set: power} gives the sets of a mixture powers of their own,
     0 where none is given: one is scored by recall, another by accuracy."""

@@ -10,7 +10,7 @@ import pytest
 import tiny
 from tiny import LABELLED
 
-from moodal import api
+from moodal import api, config
 from moodal.errors import ConfigError
 from moodal.tasks import TASKS
 from moodal.training import mixture
@@ -152,3 +152,10 @@ def test_powers_of_sets_are_refused_where_there_are_no_sets(tmp_path: Path) -> N
     settings = (*tiny.SETTINGS, "train.class_weights={two: 1}")
     with pytest.raises(ConfigError, match=r"there are no sets; set train\.mixture"):
         api.train(train, valid=valid, out=tmp_path / "model", settings=settings)
+
+
+@pytest.mark.parametrize("given", ["2", "abc", "{two: 2}", "{two: much}", "[1]"])
+def test_what_is_no_power_is_refused_in_one_sentence(given: str) -> None:
+    with pytest.raises(ConfigError, match=r"class_weights=.*: give a power from 0 to 1") as caught:
+        config.load(settings=[f"train.class_weights={given}"])
+    assert ";" not in str(caught.value)
