@@ -228,9 +228,10 @@ def _near(bucket: NDArray[Any], agree: Any) -> Iterator[Match]:
         same = one["key"] == two["key"]
         if not same.any():
             return
-        near = same & (one["input"] != two["input"]) & ((one["file"] == 0) | (two["file"] == 0))
-        one, two = one[near], two[near]
-        near = agree(one["sketch"], two["sketch"])
+        near = np.flatnonzero(
+            same & (one["input"] != two["input"]) & ((one["file"] == 0) | (two["file"] == 0))
+        )
+        near = near[agree(one["sketch"][near], two["sketch"][near])]
         for a, b in zip(one[near], two[near], strict=True):
             first, second = sorted((a, b), key=lambda r: (-int(r["file"]), int(r["row"])))
             yield Match(int(second["row"]), int(first["file"]), int(first["row"]))
@@ -240,17 +241,12 @@ def _texts_agree(one: NDArray[U64], two: NDArray[U64]) -> NDArray[np.bool_]:
     unequal = one ^ two  # (pairs, 2), a nibble a hash
     unequal |= unequal >> U64(1)
     unequal |= unequal >> U64(2)
-    n_unequal = _count_bits(unequal & _NIBBLES).sum(axis=1)
+    n_unequal = np.bitwise_count(unequal & _NIBBLES).sum(axis=1)
     return np.asarray(N_HASHES - n_unequal >= TEXT_AGREE)
 
 
 def _images_agree(one: NDArray[U64], two: NDArray[U64]) -> NDArray[np.bool_]:
-    return _count_bits(one[:, 0] ^ two[:, 0]) <= IMAGE_BITS
-
-
-def _count_bits(x: NDArray[U64]) -> NDArray[np.intp]:
-    octets = np.ascontiguousarray(x)[..., None].view(np.uint8)
-    return np.asarray(np.unpackbits(octets, axis=-1).sum(axis=-1, dtype=np.intp))
+    return np.asarray(np.bitwise_count(one[:, 0] ^ two[:, 0]) <= IMAGE_BITS)
 
 
 def _mix(x: NDArray[U64]) -> NDArray[U64]:
