@@ -77,7 +77,7 @@ def test_a_pool_looks_where_its_query_points() -> None:
 
 def test_pools_leave_an_absent_sequence_at_zero() -> None:
     parts = [Seq(torch.randn(2, 3, 4), MASK), Seq(torch.randn(2, 5, 4), lengths(2, 5))]
-    x, mask = Pools(("text", "image"), 4)(parts)
+    x, mask = Pools(2, 4)(parts)
     assert mask.tolist() == [[True, True], [False, True]]
     assert x[1, 0].abs().sum() == 0
     assert x[mask].abs().sum(1).min() > 0.1

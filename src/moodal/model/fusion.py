@@ -97,7 +97,7 @@ class Pooled(nn.Module):
     ) -> None:
         super().__init__()
         self.modalities = ordered(modalities)
-        self.pools = Pools(self.modalities, width)
+        self.pools = Pools(len(self.modalities), width)
         self.unite = unite
         self.summary = Summary(n_out, len(self.modalities), width, dropout=dropout)
 
@@ -113,9 +113,9 @@ class Concat(nn.Module):
     Source: Baltrusaitis et al. 2019, section 3.1 (joint representation, a neural network).
     """
 
-    def __init__(self, modalities: Subset, width: int) -> None:
+    def __init__(self, n_modalities: int, width: int) -> None:
         super().__init__()
-        self.hidden = nn.Linear(len(modalities) * width, width)
+        self.hidden = nn.Linear(n_modalities * width, width)
 
     def forward(self, vectors: Seq[Tensor]) -> Tensor:
         return F.gelu(self.hidden(vectors.x.flatten(1)))
@@ -129,16 +129,14 @@ class Gated(nn.Module):
     Source: Arevalo et al. 2017 (GMU), section 3.1, the bimodal equations.
     """
 
-    def __init__(self, modalities: Subset, width: int) -> None:
+    def __init__(self, n_modalities: int, width: int) -> None:
         super().__init__()
-        self.values = nn.ModuleDict({m: nn.Linear(width, width) for m in modalities})
-        self.gates = nn.Linear(len(modalities) * width, len(modalities) * width)
+        self.values = nn.ModuleList(nn.Linear(width, width) for _ in range(n_modalities))
+        self.gates = nn.Linear(n_modalities * width, n_modalities * width)
 
     def forward(self, vectors: Seq[Tensor]) -> Tensor:
         x, seen = vectors
-        values = [
-            value(part) for value, part in zip(self.values.values(), x.unbind(1), strict=True)
-        ]
+        values = [value(part) for value, part in zip(self.values, x.unbind(1), strict=True)]
         told = torch.stack(values, 1).tanh()
         if len(values) == 1:  # its gate is 1, so `gates` is not asked
             return hide(Seq(told, seen)).x[:, 0]
@@ -155,14 +153,13 @@ class TensorProduct(nn.Module):
     Source: Zadeh et al. 2017 (TFN), section 4.2.
     """
 
-    def __init__(self, modalities: Subset, width: int, n_inner: int) -> None:
+    def __init__(self, n_modalities: int, width: int, n_inner: int) -> None:
         super().__init__()
-        self.shrink = nn.ModuleDict({m: nn.Linear(width, n_inner) for m in modalities})
+        self.shrink = nn.ModuleList(nn.Linear(width, n_inner) for _ in range(n_modalities))
 
     def forward(self, vectors: Seq[Tensor]) -> Tensor:
         x, seen = vectors
-        shrinks = zip(self.shrink.values(), x.unbind(1), strict=True)
-        small = [shrink(part) for shrink, part in shrinks]
+        small = [shrink(part) for shrink, part in zip(self.shrink, x.unbind(1), strict=True)]
         h, _ = hide(Seq(torch.stack(small, 1).tanh(), seen))  # (B, M, n_inner)
         product, *factors = torch.cat([h, torch.ones_like(h[:, :, :1])], 2).unbind(1)
         for factor in factors:
@@ -179,17 +176,17 @@ class LowRank(nn.Module):
     Source: Liu et al. 2018 (LMF), section 3.3.
     """
 
-    def __init__(self, modalities: Subset, width: int, rank: int) -> None:
+    def __init__(self, n_modalities: int, width: int, rank: int) -> None:
         super().__init__()
         self.rank = rank
-        self.factors = nn.ModuleDict({m: nn.Linear(width, rank * width) for m in modalities})
+        self.factors = nn.ModuleList(nn.Linear(width, rank * width) for _ in range(n_modalities))
         for name, values in self.factors.named_parameters():
             if name.endswith("bias"):
                 nn.init.ones_(values)
 
     def forward(self, vectors: Seq[Tensor]) -> Tensor:
         x, _ = vectors
-        factors = [w(part) for w, part in zip(self.factors.values(), x.unbind(1), strict=True)]
+        factors = [w(part) for w, part in zip(self.factors, x.unbind(1), strict=True)]
         product = torch.stack(factors, 1).prod(1)  # (B, rank * D)
         return product.reshape(-1, self.rank, x.shape[2]).sum(1)
 
@@ -202,16 +199,14 @@ class Entry(nn.Module):
 
     def __init__(self, modalities: Subset, width: int) -> None:
         super().__init__()
-        self.norms = nn.ModuleDict({m: nn.LayerNorm(width) for m in modalities})
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in modalities)
         self.names = nn.Parameter(0.1 * torch.randn(len(modalities), width))
         self.positions = Positions(width)
 
     def forward(self, parts: list[Seq[Tensor]]) -> list[Seq[Tensor]]:
         return [
             Seq(self.positions(norm(x)) + name, mask)
-            for norm, name, (x, mask) in zip(
-                self.norms.values(), self.names, map(hide, parts), strict=True
-            )
+            for norm, name, (x, mask) in zip(self.norms, self.names, map(hide, parts), strict=True)
         ]
 
 
@@ -255,7 +250,7 @@ class CrossModal(nn.Module):
         self.own = nn.ModuleDict(
             {m: Blocks(width, heads, layers=layers, dropout=dropout) for m in self.modalities}
         )
-        self.pools = Pools(self.modalities, width)
+        self.pools = Pools(len(self.modalities), width)
         self.summary = Summary(n * width, n, width, dropout=dropout)
 
     def forward(self, encoded: Encoded) -> Fused:
@@ -302,16 +297,15 @@ class Exchange(nn.Module):
     Source: Nagrani et al. 2021 (MBT), section 3.2.3 (fusion via attention bottlenecks).
     """
 
-    def __init__(self, modalities: Subset, width: int, heads: int, *, dropout: float) -> None:
+    def __init__(self, n: int, width: int, heads: int, *, dropout: float) -> None:
         super().__init__()
-        self.blocks = nn.ModuleDict({m: Block(width, heads, dropout=dropout) for m in modalities})
+        self.blocks = nn.ModuleList(Block(width, heads, dropout=dropout) for _ in range(n))
 
     def forward(self, shared: Tensor, parts: list[Seq[Tensor]]) -> tuple[Tensor, list[Seq[Tensor]]]:
         """shared: (B, n, D), parts: (B, S, D) each -> the same, one layer on."""
         n = shared.shape[1]
         led = [lead(shared, part) for part in parts]
-        blocks = zip(self.blocks.values(), led, strict=True)
-        after = [block(x, x, mask) for block, (x, mask) in blocks]
+        after = [block(x, x, mask) for block, (x, mask) in zip(self.blocks, led, strict=True)]
         tokens = torch.stack([x[:, :n].flatten(1) for x in after], 1)  # (B, M, n * D)
         parts = [Seq(x[:, n:], part.mask) for x, part in zip(after, parts, strict=True)]
         return masked_mean(tokens, present(parts)).reshape(shared.shape), parts
@@ -339,7 +333,7 @@ class Bottleneck(nn.Module):
         self.entry = Entry(self.modalities, width)
         self.tokens = nn.Parameter(0.1 * torch.randn(1, bottlenecks, width))
         self.layers = nn.ModuleList(
-            Exchange(self.modalities, width, heads, dropout=dropout) for _ in range(layers)
+            Exchange(n, width, heads, dropout=dropout) for _ in range(layers)
         )
         self.summary = Summary(bottlenecks * width, n, width, dropout=dropout)
 
@@ -356,27 +350,27 @@ class Bottleneck(nn.Module):
 
 
 def _pooled(
-    middle: Callable[[Subset, Spec], tuple[nn.Module, int]], modalities: Subset, spec: Spec
+    middle: Callable[[int, Spec], tuple[nn.Module, int]], modalities: Subset, spec: Spec
 ) -> nn.Module:
-    unite, n_out = middle(ordered(modalities), spec)  # and how many values it gives
+    unite, n_out = middle(len(modalities), spec)  # and how many values it gives
     return Pooled(modalities, spec.width, unite=unite, n_out=n_out, dropout=spec.dropout)
 
 
-def _concat(modalities: Subset, spec: Spec) -> tuple[nn.Module, int]:
-    return Concat(modalities, spec.width), spec.width
+def _concat(n: int, spec: Spec) -> tuple[nn.Module, int]:
+    return Concat(n, spec.width), spec.width
 
 
-def _gated(modalities: Subset, spec: Spec) -> tuple[nn.Module, int]:
-    return Gated(modalities, spec.width), spec.width
+def _gated(n: int, spec: Spec) -> tuple[nn.Module, int]:
+    return Gated(n, spec.width), spec.width
 
 
-def _tensor(modalities: Subset, spec: Spec) -> tuple[nn.Module, int]:
+def _tensor(n: int, spec: Spec) -> tuple[nn.Module, int]:
     n_inner = 16  # 17^3 = 4,913 products of three modalities
-    return TensorProduct(modalities, spec.width, n_inner), (n_inner + 1) ** len(modalities)
+    return TensorProduct(n, spec.width, n_inner), (n_inner + 1) ** n
 
 
-def _lowrank(modalities: Subset, spec: Spec) -> tuple[nn.Module, int]:
-    return LowRank(modalities, spec.width, spec.rank), spec.width
+def _lowrank(n: int, spec: Spec) -> tuple[nn.Module, int]:
+    return LowRank(n, spec.width, spec.rank), spec.width
 
 
 def _transformer(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moodal.errors import ConfigError
-from moodal.types import Seq, Subset
+from moodal.types import Seq
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "sigmoid": nn.Sigmoid,
@@ -135,12 +135,12 @@ class Pools(nn.Module):
     A sequence without any real position is a position that is not real: zeros, False.
     """
 
-    def __init__(self, modalities: Subset, width: int) -> None:
+    def __init__(self, n: int, width: int) -> None:
         super().__init__()
-        self.pools = nn.ModuleDict({m: Pool(width) for m in modalities})
+        self.pools = nn.ModuleList(Pool(width) for _ in range(n))
 
     def forward(self, parts: list[Seq[Tensor]]) -> Seq[Tensor]:
-        pooled = [pool(part) for pool, part in zip(self.pools.values(), parts, strict=True)]
+        pooled = [pool(part) for pool, part in zip(self.pools, parts, strict=True)]
         return hide(Seq(torch.stack(pooled, 1), present(parts)))
 
 

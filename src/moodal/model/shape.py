@@ -27,7 +27,12 @@ def stacks(network: nn.Module) -> dict[str, nn.ModuleList | nn.Sequential]:
         if isinstance(module, nn.ModuleList | nn.Sequential)
         and len(module)
         and all(isinstance(layer, RESIDUAL) for layer in module)
+        and not name.endswith(BESIDE)
     }
+
+
+BESIDE = ".blocks"
+"""Blocks of one name stand beside each other, one a modality (fusion.Exchange)."""
 
 
 def fit(network: nn.Module, shapes: Mapping[str, Shape]) -> None:

@@ -185,7 +185,7 @@ def _job(
         starting.resize(network, run, parts, parents)
     parts = reading.that_fit(parts, network)
     if parents:
-        starting.take_over(network, run, parts, parents)
+        starting.take_over(network, parts, parents)
     return parts, job_of(parts, network, run, place)
 
 
