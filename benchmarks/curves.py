@@ -3,9 +3,9 @@
     python benchmarks/curves.py ../shared/data mvsa-single --base base [--sizes 100,300,1000,0]
 
 Sizes are rows drawn from the training part, 0 = all; a tenth of them is held out to choose the
-epoch and the temperatures by, and `dev` is scored once. Prints a line a size: mean and standard
-deviation over seeds. A base that has seen these very rows flatters itself: give one made without
-the set (`python -m recipes.base.train DATA OUT --without SET`).
+epoch (by macro F1) and the temperatures by, and `dev` is scored once. Prints a line a size and
+score: mean and standard deviation over seeds. A base that has seen these very rows flatters itself:
+give one made without the set (`python -m recipes.base.train DATA OUT --without SET`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import tempfile
 from pathlib import Path
 
@@ -31,10 +30,14 @@ from moodal.types import Rejection
 SCRATCH = ("train.epochs=20", "train.patience=6", "train.batch_size=32")
 FROM = (*SCRATCH, "train.learning_rate=3e-4")
 SMALL = ("image.size=48",)
+SCORES = ("accuracy", "weighted_f1", "macro_f1")
 
 
-def score(data: Path, size: int, seed: int, start: list[str], settings: list[str]) -> float:
-    """Accuracy on dev."""
+Scores = dict[str, float]
+
+
+def score(data: Path, size: int, seed: int, start: list[str], settings: list[str]) -> Scores:
+    """Of dev."""
     suffix = "csv" if (data / "train.csv").is_file() else "parquet"
     whole, columns = data / f"train.{suffix}", Columns()
     with tempfile.TemporaryDirectory() as folder:
@@ -54,7 +57,8 @@ def score(data: Path, size: int, seed: int, start: list[str], settings: list[str
             start=start,
             settings=[f"train.seed={seed}", *settings],
         )
-        return float(evaluate(data / f"dev.{suffix}", model=model).to_dict()["accuracy"])
+        report = evaluate(data / f"dev.{suffix}", model=model).to_dict()
+        return {name: float(report[name]) for name in SCORES}
 
 
 def main() -> None:
@@ -67,18 +71,22 @@ def main() -> None:
     parser.add_argument("--set", dest="settings", action="append", default=[])
     given = parser.parse_args()
     for size in map(int, given.sizes.split(",")):
-        line: dict[str, object] = {"set": given.folder, "rows": size or "all"}
-        for name, start, own in (
-            ("scratch", [], [*SCRATCH, *SMALL]),
-            ("base", [given.base], list(FROM)),
-        ):
-            found = [
+        found = {
+            name: [
                 score(given.data / given.folder, size, seed, start, [*own, *given.settings])
                 for seed in map(int, given.seeds.split(","))
             ]
-            line[name] = f"{np.mean(found):.3f} ± {np.std(found):.3f}"
-        print(json.dumps(line), flush=True)
-        print(line, file=sys.stderr)
+            for name, start, own in (
+                ("scratch", [], [*SCRATCH, *SMALL]),
+                ("base", [given.base], list(FROM)),
+            )
+        }
+        for name in SCORES:
+            line: dict[str, object] = {"set": given.folder, "rows": size or "all", "score": name}
+            for start, seeds in found.items():
+                values = [scores[name] for scores in seeds]
+                line[start] = f"{np.mean(values):.3f} ± {np.std(values):.3f}"
+            print(json.dumps(line, ensure_ascii=False), flush=True)
 
 
 if __name__ == "__main__":

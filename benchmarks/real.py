@@ -1,21 +1,25 @@
 """Real results: train on the data sets of a folder, score on parts that training never saw.
 
     python benchmarks/real.py ../shared/data [--only mvsa-single] [--seeds 0,1,2] [--set key=value]
+        [--without-copies]
 
 Of every training part a tenth is held out (by group where there is one) to choose the epoch and
 the temperatures by; `dev`, or the fold's own groups, is scored once. Sets without a dev part are
 scored by folds, or on a fifth that is drawn once, stratified by label. Prints one line a subset:
-mean and standard deviation over seeds (and folds).
+mean and standard deviation over seeds (and folds). --without-copies: rows of training whose text or
+picture stands in dev are left out, so that nothing is scored that was learned by heart.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import sys
 import tempfile
 import time
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +35,7 @@ from moodal.config import Columns
 from moodal.data.copying import copy_rows
 from moodal.data.manifest import read
 from moodal.data.split import hold_out, split, write_parts
-from moodal.types import Rejection
+from moodal.types import Record, Rejection
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,9 @@ SETS = [
 ]
 
 
-def parts(given: Set, data: Path, scratch: Path) -> Iterator[tuple[Path, Path]]:
+def parts(
+    given: Set, data: Path, scratch: Path, *, without_copies: bool
+) -> Iterator[tuple[Path, Path]]:
     """(training, scored) manifests: one pair, or one a fold."""
     folder = data / given.folder
     whole = folder / f"train.{given.suffix}"
@@ -82,10 +88,11 @@ def parts(given: Set, data: Path, scratch: Path) -> Iterator[tuple[Path, Path]]:
         fifth = hold_out(whole, columns=Columns(**given.columns), share=0.2)
         yield write_parts(fifth, scratch, columns=Columns(**given.columns))
         return
-    if not given.folds:
-        yield whole, folder / f"dev.{given.suffix}"
-        return
     columns = Columns(**given.columns)
+    if not given.folds:
+        dev = folder / f"dev.{given.suffix}"
+        yield _without_copies(whole, dev, scratch, columns) if without_copies else whole, dev
+        return
     rows = [r for r in read(whole, columns) if not isinstance(r, Rejection)]
     groups = sorted({r.group for r in rows})
     np.random.default_rng(0).shuffle(groups)
@@ -97,14 +104,39 @@ def parts(given: Set, data: Path, scratch: Path) -> Iterator[tuple[Path, Path]]:
         yield outs[0], outs[1]
 
 
-def run(given: Set, data: Path, seeds: list[int], settings: list[str]) -> dict[str, Any]:
+def _without_copies(whole: Path, dev: Path, scratch: Path, columns: Columns) -> Path:
+    """The rows of a manifest of which no text and no picture stands in dev."""
+    scored = {c for row in read(dev, columns) for c in _contents(row)}
+    part_of = np.array([bool(scored & _contents(row)) for row in read(whole, columns)], np.uint8)
+    outs = [scratch / f"{name}{whole.suffix}" for name in ("kept", "copies")]
+    copy_rows(whole, outs, part_of=part_of, columns=columns)
+    print(f"# {whole}: {part_of.sum()} copies left out", file=sys.stderr)
+    return outs[0]
+
+
+def _contents(row: Record | Rejection) -> set[str]:
+    """A text without width, case and white space; the hash of a picture's bytes."""
+    if isinstance(row, Rejection):
+        return set()
+    found = set[str]()
+    if isinstance(row.text, str):
+        found.add("".join(unicodedata.normalize("NFKC", row.text).lower().split()))
+    if isinstance(row.image, Path):
+        found.add(hashlib.sha256(row.image.read_bytes()).hexdigest())
+    return found
+
+
+def run(
+    given: Set, data: Path, seeds: list[int], settings: list[str], *, without_copies: bool
+) -> dict[str, Any]:
     columns = Columns(**given.columns)
     renamed = [f"columns.{ours}={theirs}" for ours, theirs in given.columns.items()]
     found: dict[str, list[dict[str, float]]] = {}
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        for fold, (whole, scored) in enumerate(parts(given, data, scratch)):
+        pairs = parts(given, data, scratch, without_copies=without_copies)
+        for fold, (whole, scored) in enumerate(pairs):
             for seed in seeds:
                 out = scratch / f"{fold}-{seed}"
                 by_group = given.columns.get("group") if given.folder != "casia" else None
@@ -146,12 +178,13 @@ def main() -> None:
     parser.add_argument("--only", default="")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--without-copies", action="store_true")
     given = parser.parse_args()
     seeds = [int(seed) for seed in given.seeds.split(",")]
     for chosen in SETS:
         if given.only and chosen.folder not in given.only.split(","):
             continue
-        result = run(chosen, given.data, seeds, given.set)
+        result = run(chosen, given.data, seeds, given.set, without_copies=given.without_copies)
         print(f"\n{result['set']}  ({result['minutes']:.1f} min)")
         for subset, scores in result["scores"].items():
             line = "  ".join(f"{k} {m:.3f} ± {s:.3f}" for k, (m, s) in scores.items())

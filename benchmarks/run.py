@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import preprocess
 import soundfile
@@ -176,8 +177,15 @@ def million(model: Path, folder: Path) -> None:
         path = folder / f"{n_rows}.csv"
         with path.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows(_rows(n_rows))
-        seconds, peak = process(moodal, "data", "check", str(path), times=1)
-        show(f"data check, {n_rows:,} texts", f"{peak:.0f} MB", f"{seconds:.0f} s")
+        columns = path.with_suffix(".parquet")
+        with duckdb.connect() as connection:
+            connection.execute(
+                f"COPY (FROM read_csv('{path}')) TO '{columns}' (FORMAT parquet, COMPRESSION zstd)"
+            )
+        for given in (path, columns):
+            seconds, peak = process(moodal, "data", "check", str(given), times=1)
+            name = f"data check, {n_rows:,} texts, {given.suffix[1:]}"
+            show(name, f"{peak:.0f} MB", f"{seconds:.0f} s")
         seconds, peak = process(
             moodal, "predict", str(path), "--model", str(model), "--out", out, times=1
         )

@@ -51,9 +51,10 @@ TEXT = Stage(
         "text_encoder.kind=cnn",
         "text_encoder.layers=1",
         "text_encoder.dropout=0.6",
-        "train.epochs=4",
+        "train.epochs=3",
         "train.batch_size=256",
         "train.learning_rate=7e-4",
+        "train.average=0.998",
     ),
 )
 IMAGE = Stage(
@@ -88,7 +89,7 @@ JOINT = Stage(
     ("text", "image", "audio"),
     (
         *MIXED,
-        "train.epochs=3",
+        "train.epochs=2",
         "train.batch_size=64",
         "train.learning_rate=5e-4",
         "train.average=0.998",
