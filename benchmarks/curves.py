@@ -33,11 +33,10 @@ SMALL = ("image.size=48",)
 SCORES = ("accuracy", "weighted_f1", "macro_f1")
 
 
-Scores = dict[str, float]
-
-
-def score(data: Path, size: int, seed: int, start: list[str], settings: list[str]) -> Scores:
-    """Of dev."""
+def score(
+    data: Path, size: int, seed: int, start: list[str], settings: list[str]
+) -> dict[str, float]:
+    """SCORES on dev."""
     suffix = "csv" if (data / "train.csv").is_file() else "parquet"
     whole, columns = data / f"train.{suffix}", Columns()
     with tempfile.TemporaryDirectory() as folder:

@@ -7,7 +7,8 @@ Of every training part a tenth is held out (by group where there is one) to choo
 the temperatures by; `dev`, or the fold's own groups, is scored once. Sets without a dev part are
 scored by folds, or on a fifth that is drawn once, stratified by label. Prints one line a subset:
 mean and standard deviation over seeds (and folds). --without-copies: rows of training whose text or
-picture stands in dev are left out, so that nothing is scored that was learned by heart.
+picture stands in dev are left out, so that nothing is scored that was learned by heart (sets with
+a dev part alone).
 """
 
 from __future__ import annotations

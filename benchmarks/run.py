@@ -177,12 +177,12 @@ def million(model: Path, folder: Path) -> None:
         path = folder / f"{n_rows}.csv"
         with path.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows(_rows(n_rows))
-        columns = path.with_suffix(".parquet")
+        parquet = path.with_suffix(".parquet")
         with duckdb.connect() as connection:
             connection.execute(
-                f"COPY (FROM read_csv('{path}')) TO '{columns}' (FORMAT parquet, COMPRESSION zstd)"
+                f"COPY (FROM read_csv('{path}')) TO '{parquet}' (FORMAT parquet, COMPRESSION zstd)"
             )
-        for given in (path, columns):
+        for given in (path, parquet):
             seconds, peak = process(moodal, "data", "check", str(given), times=1)
             name = f"data check, {n_rows:,} texts, {given.suffix[1:]}"
             show(name, f"{peak:.0f} MB", f"{seconds:.0f} s")

