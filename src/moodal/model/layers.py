@@ -107,7 +107,7 @@ class AttentionPool(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x, _ = hide(Seq(x, mask))  # so what is weighed where no position is real is 0 anyway
         scores = self.query(x).squeeze(2)
-        weights = _filled(scores, mask, torch.finfo(x.dtype).min).softmax(1)  # (B, S)
+        weights = _filled(scores, mask, torch.finfo(scores.dtype).min).softmax(1)  # (B, S)
         return (weights.unsqueeze(1) @ x).squeeze(1)
 
 
