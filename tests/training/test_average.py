@@ -49,6 +49,7 @@ def test_what_is_kept_is_the_average_and_it_moves_less_than_the_weights(make_job
         job = make_job(LABELLED, epochs=1, average=decay, learning_rate=0.03)
         before = {name: p.detach().clone() for name, p in job.network.named_parameters()}
         loop.fit(job)
+        job.network.cpu()
         return sum(
             float((p.detach() - before[name]).abs().sum())
             for name, p in job.network.named_parameters()

@@ -122,6 +122,7 @@ def one_step(make_job: MakeJob, **settings: Any) -> dict[str, Tensor]:
     job = replace(job, train=replace(job.train, batch_size=100))
     before = {name: p.detach().clone() for name, p in job.network.named_parameters()}
     loop.fit(job)
+    job.network.cpu()
     return {name: p.detach() - before[name] for name, p in job.network.named_parameters()}
 
 
@@ -230,7 +231,8 @@ def test_after_mixed_precision_the_network_is_whole_again_and_other_runs_are_not
     fresh.load_state_dict(job.network.state_dict())
     batch = next(job.valid.batches(0))
     with torch.inference_mode():
-        half, full = job.network.eval()(batch.inputs).answer.x, fresh.eval()(batch.inputs).answer.x
+        learned = job.network.cpu().eval()
+        half, full = learned(batch.inputs).answer.x, fresh.eval()(batch.inputs).answer.x
     assert half.dtype == torch.float32
     assert torch.equal(half, full), "validated and exported as it will answer: in float32"
     loop.fit(make_job(LABELLED, precision="no"))
