@@ -35,7 +35,7 @@ def _powers(given: Any) -> float | dict[str, float]:
 
 Powers = Annotated[float | dict[str, float], pydantic.PlainValidator(_powers)]
 """In [0, 1]: one, or one a set."""
-Activation = Literal["sigmoid", "tanh", "relu", "gelu"]
+Activation = Literal["sigmoid", "tanh", "relu", "relu6", "gelu"]
 
 
 class Stage(BaseModel):
@@ -151,9 +151,12 @@ class Encoder(Stage):
     """One modality's encoder."""
 
     kind: str = "auto"
-    """Text: bag, cnn, gru, lstm, transformer. Image: cnn. Audio: cnn, gru, lstm, transformer and,
-    for what is said, tdnn-gru and tdnn-transformer. Features: mlp, gru, lstm. auto = bag, cnn, cnn,
-    mlp."""
+    """Text: bag, cnn, gru, lstm, transformer. Image: cnn, efficientnet. Audio: cnn, gru, lstm,
+    transformer and, for what is said, tdnn-gru and tdnn-transformer. Features: mlp, gru, lstm.
+    auto = bag, cnn, cnn, mlp."""
+    weights: Path | None = None
+    """Trained elsewhere, to start from: a safetensors file of (a part of) the encoder's tensors, by
+    the names of its state_dict."""
     width: Count = 96
     """Width inside the encoder."""
     layers: Count = 2

@@ -27,7 +27,7 @@ CASES = [
     ("lowrank", "mlp", ("tokens", "lstm"), ("vectors", "lstm"), ("frames", "transformer")),
     ("crossmodal", "mlp", ("tokens", "transformer"), ("vectors", "mlp"), ("vectors", "mlp")),
     ("attention", "cnn", ("vectors", "mlp"), ("picture", "cnn"), ("vectors", "lstm")),
-    ("bottleneck", "mlp", ("vectors", "gru"), ("vectors", "mlp"), ("vectors", "mlp")),
+    ("bottleneck", "mlp", ("vectors", "gru"), ("picture", "efficientnet"), ("vectors", "mlp")),
 ]
 # task, more settings, the kinds of what is read; symbols by every encoder that reads them.
 TEXTS: list[tuple[str, tuple[str, ...], dict[str, str]]] = [

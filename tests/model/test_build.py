@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from moodal import config
 from moodal.errors import ConfigError
@@ -124,6 +126,41 @@ def test_word_vectors_are_where_the_embedding_starts() -> None:
     embedding = first(network(vectors=vectors).encoders["text"], Tokens).embedding
     assert embedding.embedding_dim == 7
     assert np.array_equal(embedding.weight.detach().numpy()[1:], vectors[1:])
+
+
+def test_an_encoder_begins_with_weights_that_were_trained_elsewhere(tmp_path: Path) -> None:
+    bias = torch.arange(8.0)
+    save_file({"3.linear.bias": bias}, tmp_path / "some.safetensors")
+    begun = network(f"image_encoder.weights={tmp_path / 'some.safetensors'}").encoders["image"]
+    torch.testing.assert_close(begun.state_dict()["3.linear.bias"], bias)
+    drawn = network().encoders["image"].state_dict()["3.linear.weight"]
+    torch.testing.assert_close(begun.state_dict()["3.linear.weight"], drawn)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "said"),
+    [
+        ({}, "holds no tensor"),
+        ({"9.linear.bias": torch.zeros(8)}, "9.linear.bias, which this encoder does not have"),
+        ({"3.linear.bias": torch.zeros(5)}, r"3.linear.bias is \[5\], in this encoder \[8\]"),
+        (None, "give a safetensors file"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_with_file_and_name(
+    tmp_path: Path, tensors: dict[str, torch.Tensor] | None, said: str
+) -> None:
+    file = tmp_path / "some.safetensors"
+    if tensors is None:
+        file.write_bytes(b"no tensors")
+    else:
+        save_file(tensors, file)
+    with pytest.raises(ConfigError, match=rf"image_encoder\.weights=.*some\.safetensors: .*{said}"):
+        network(f"image_encoder.weights={file}")
+
+
+def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.safetensors"):
+        network(f"image_encoder.weights={tmp_path / 'absent.safetensors'}")
 
 
 def test_each_encoder_has_settings_of_its_own() -> None:

@@ -216,6 +216,15 @@ def test_the_default_picture_encoder_costs_what_a_cpu_can_pay() -> None:
     assert 0 < sum(products) <= 25_000_000
 
 
+def test_an_efficientnet_is_as_published() -> None:
+    """EfficientNet-Lite0 has 4,652,008 weights; some stand behind its last stage."""
+    encoder = IMAGE["efficientnet"](SPEC)
+    behind = 320 * 1280 + 2 * 1280 + 1280 * 1000 + 1000
+    assert sum(p.numel() for p in encoder[1].parameters()) == 4_652_008 - behind
+    x, mask = settled(encoder)(Seq(pixels(1, 64)[:, :, :1].expand(-1, -1, 64, -1), lengths(64)))
+    assert (x.shape, mask.all()) == ((1, 4, 10), True)
+
+
 def test_bands_are_the_mean_and_the_maximum_over_frequencies() -> None:
     bands = Bands(2, 4)
     bands.mix.weight.data, bands.mix.bias.data = torch.eye(4), torch.zeros(4)

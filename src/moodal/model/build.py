@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
 from moodal.config import Encoder, Run
@@ -153,4 +156,31 @@ def _encoder(
         module = registry[name](
             measured.means[modality].tolist(), measured.stds[modality].tolist(), spec
         )
+    if given.weights is not None:
+        _begin_with(given.weights, module, f"{modality}_encoder.weights")
     return module
+
+
+def _begin_with(file: Path, module: nn.Module, setting: str) -> None:
+    """Copy the tensors of a safetensors file into the module, by name; what it lacks stays.
+
+    Raises: ConfigError, naming file and tensor.
+    """
+    try:
+        given = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(
+            f"{setting}={file}: {error}; give a safetensors file of an encoder's tensors"
+        ) from error
+    own = module.state_dict()
+    if not given:
+        raise ConfigError(f"{setting}={file}: holds no tensor")
+    for name, values in given.items():
+        if name not in own:
+            raise ConfigError(f"{setting}={file}: holds {name}, which this encoder does not have")
+        if values.shape != own[name].shape:
+            raise ConfigError(
+                f"{setting}={file}: {name} is {list(values.shape)}, in this encoder "
+                f"{list(own[name].shape)}; was it made with other settings?"
+            )
+    module.load_state_dict(given, strict=False)

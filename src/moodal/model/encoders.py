@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,8 @@ from moodal.model.layers import (
     ACTIVATIONS,
     Bidirectional,
     Blocks,
+    Convolution,
+    Inverted,
     Positions,
     SameConvolution,
     Stage,
@@ -204,11 +207,11 @@ def _planes(
     n_in: int, channels: Sequence[int], strides: Sequence[int], spec: Spec
 ) -> nn.Sequential:
     """Stages: each halves the columns, and strides over the rows; residuals from the second on."""
-    stage = partial(Stage, kernel_size=spec.kernel_size, activation=spec.activation)
+    form: dict[str, Any] = {"kernel_size": spec.kernel_size, "activation": spec.activation}
     stages = nn.Sequential()
     for i, (n_out, stride) in enumerate(zip(channels, strides, strict=True)):
-        residuals = spec.layers - 1 if i else 0
-        stages.append(stage(n_in, n_out, stride=(stride, 2), residuals=residuals))
+        first = Convolution(n_in, n_out, stride=(stride, 2), **form)
+        stages.append(Stage(first, residuals=spec.layers - 1 if i else 0, **form))
         n_in = n_out
     return stages
 
@@ -221,6 +224,34 @@ def _picture(spec: Spec) -> nn.Sequential:
     return nn.Sequential(
         Pixels(), stages, Grid(), Project(channels[-1], spec.out, dropout=spec.dropout)
     )
+
+
+EFFICIENTNET = (
+    (1, 16, 3, 1, 1),
+    (2, 24, 3, 2, 6),
+    (2, 40, 5, 2, 6),
+    (3, 80, 3, 2, 6),
+    (3, 112, 5, 1, 6),
+    (4, 192, 5, 2, 6),
+    (1, 320, 3, 1, 6),
+)
+"""Layers, channels, filter size, stride of the first layer, widening. Source: Tan and Le,
+EfficientNet (2019), table 1; the Lite form has neither squeeze-and-excitation nor swish:
+https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite."""
+
+
+def _efficientnet(spec: Spec) -> nn.Sequential:
+    """As _picture, -> Seq (B, ceil(S/32) * ceil(F/32), D); its form is given, for weights that were
+    trained elsewhere: of the spec only out and dropout count."""
+    form: dict[str, Any] = {"kernel_size": 3, "activation": "relu6"}
+    first = Convolution(3, 32, stride=(2, 2), lean=1, **form)
+    stages, n_in = nn.Sequential(Stage(first, residuals=0, **form)), 32
+    for layers, n_out, kernel_size, stride, widening in EFFICIENTNET:
+        layer = partial(Inverted, kernel_size=kernel_size, widening=widening)
+        for i in range(layers):
+            stages.append(layer(n_in, n_out, stride=1 if i else stride))
+            n_in = n_out
+    return nn.Sequential(Pixels(), stages, Grid(), Project(n_in, spec.out, dropout=spec.dropout))
 
 
 Figures = Sequence[float] | Tensor
@@ -294,7 +325,10 @@ TEXT: dict[str, TextBuilder] = {
 }
 """kind -> (vocabulary, spec, *, weights=None, vectors=None) -> encoder."""
 
-IMAGE: dict[str, Callable[[Spec], nn.Sequential]] = {"cnn": _picture}
+IMAGE: dict[str, Callable[[Spec], nn.Sequential]] = {
+    "cnn": _picture,
+    "efficientnet": _efficientnet,
+}
 """kind -> (spec) -> encoder."""
 
 AUDIO: dict[str, Callable[[Figures, Figures, Spec], nn.Sequential]] = {
