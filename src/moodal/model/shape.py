@@ -96,10 +96,18 @@ def _recurrent(cell: Any) -> dict[str, Any]:
     }
 
 
+def _filters(convolution: Any) -> dict[str, int]:
+    """Either all channels are seen by each filter, or each is by its own."""
+    n_out, n_in = convolution.weight.shape[:2]
+    if convolution.groups == 1:
+        return {"out_channels": n_out, "in_channels": n_in}
+    return {"out_channels": n_out, "in_channels": n_out, "groups": n_out}
+
+
 WIDTHS: dict[type[nn.Module], Callable[[Any], dict[str, Any]]] = {
     nn.Linear: lambda m: {"out_features": m.weight.shape[0], "in_features": m.weight.shape[1]},
     nn.Conv1d: lambda m: {"out_channels": m.weight.shape[0], "in_channels": m.weight.shape[1]},
-    nn.Conv2d: lambda m: {"out_channels": m.weight.shape[0], "in_channels": m.weight.shape[1]},
+    nn.Conv2d: _filters,
     nn.BatchNorm2d: lambda m: {"num_features": m.weight.shape[0]},
     nn.LayerNorm: lambda m: {"normalized_shape": tuple(m.weight.shape)},
     nn.Embedding: lambda m: {
