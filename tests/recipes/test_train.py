@@ -19,7 +19,7 @@ from recipes.base.train import STAGES
 def out(tmp_path: Path) -> Path:
     """Manifests as `manifests` and `outliers` leave them, one row each."""
     said = {"text": "fine", "image": "", "audio": "", "label": "positive", "group": "a", "id": "1"}
-    for stage in STAGES:
+    for stage in ("text", "image", "audio", "joint"):
         (tmp_path / stage).mkdir()
         (tmp_path / stage / "train.jsonl").write_text(json.dumps(said) + "\n")
     strange = [
@@ -35,8 +35,8 @@ def out(tmp_path: Path) -> Path:
 
 def test_a_stage_is_unsure_of_the_outliers_of_its_modalities(out: Path, tmp_path: Path) -> None:
     train.prepare(tmp_path / "no data: the manifests stand", out, [])
-    for stage in STAGES.values():
-        rows = list(manifest.read(out / stage.name / "taught.jsonl"))
+    for stage in (train.TEXT, train.IMAGE, train.AUDIO, train.JOINT):
+        rows = list(manifest.read(out / stage.name / "shown.jsonl"))
         assert all(isinstance(row, Record) for row in rows)
         first, *rest = [row for row in rows if isinstance(row, Record)]
         assert first.probabilities is None
@@ -53,6 +53,21 @@ def test_every_setting_is_known_and_a_stage_starts_from_earlier_ones(name: str) 
     assert all(
         list(STAGES).index(parent) < list(STAGES).index(name) for parent in STAGES[name].start
     )
+
+
+def test_what_the_teacher_made_of_a_text_holds_where_the_text_stands_alone(out: Path) -> None:
+    rows = [
+        {"id": "1", "text": "fine", "image": "", "audio": "", "label": "positive"},
+        {"id": "1", "text": "fine", "image": "a.jpg", "audio": "", "label": "positive"},
+        {"id": "2", "text": "mine", "image": "", "audio": "", "label": "positive"},
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (out / "joint" / "shown.jsonl").write_text(lines)
+    told = rows[0] | {"probabilities": {"positive": 0.9, "negative": 0.1}}
+    (out / "text" / "taught.jsonl").write_text(json.dumps(told) + "\n")
+    train._tell_what_was_taught(out)
+    after = [json.loads(line) for line in (out / train.JOINT.rows).read_text().splitlines()]
+    assert after == [told, *rows[1:]]
 
 
 def test_joint_weights_name_the_sets_that_are_learned(tmp_path: Path) -> None:

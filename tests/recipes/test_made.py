@@ -1,0 +1,60 @@
+"""Texts that nobody wrote: of the rows' own words, as many as asked for, half of the first set."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recipes.base import made
+
+ROWS = [
+    {"id": f"{group}/{i}", "text": f"the {noun} was really {how} , I say {i}", "group": group}
+    for group in ("sst2", "goemotions", "oasis")
+    for noun in ("film", "plot", "cast")
+    for i, how in enumerate(("dull", "fine", "odd"), 10 * ("film", "plot", "cast").index(noun))
+]
+
+
+def texts(n: int, seed: int = 0, rows: Any = ROWS) -> list[dict[str, Any]]:
+    return list(made.texts(rows, n, np.random.default_rng(seed)))
+
+
+def test_half_are_of_the_first_set_and_each_has_a_name_of_its_own() -> None:
+    rows = texts(200)
+    groups = Counter(row["group"] for row in rows)
+    assert groups == {"made-sst2": 100, "made-goemotions": 50, "made-oasis": 50}
+    assert len({row["id"] for row in rows}) == 200
+    assert {row["lang"] for row in rows} == {"en"}
+    assert {row["label"] for row in rows} == {""}
+
+
+def test_they_are_made_of_the_rows_words_and_differ_from_the_rows() -> None:
+    known = {word for row in ROWS for word in f"{row['text']} {row['text'].lower()}".split()}
+    rows = texts(200)
+    words = [row["text"].split() for row in rows]
+    assert all(words)
+    assert {word for text in words for word in text} <= known
+    assert sum(row["text"] in {r["text"] for r in ROWS} for row in rows) < 60
+    assert max(map(len, words)) <= made.LONGEST
+
+
+def test_only_words_of_letters_that_are_seen_twice_take_anothers_place() -> None:
+    words = made.Words.of([["a", "a", "b", ",", ",", "7", "7", "naïve", "naïve", "c", "c", "c"]])
+    assert words.words == ("a", "c")
+    assert words.until == pytest.approx([2**0.5, 2**0.5 + 3**0.5])
+    rng = np.random.default_rng(0)
+    drawn = Counter(words.draw(rng) for _ in range(4000))
+    assert drawn["c"] / drawn["a"] == pytest.approx((3 / 2) ** 0.5, rel=0.1)
+
+
+def test_a_seed_gives_the_same_texts_and_another_others() -> None:
+    assert texts(50) == texts(50)
+    assert texts(50) != texts(50, seed=1)
+
+
+def test_a_row_of_one_word_is_no_obstacle() -> None:
+    rows = [{"id": str(i), "text": "no", "group": "meld-text"} for i in range(3)]
+    assert {row["text"] for row in texts(40, rows=rows)} == {"no", "no no"}
