@@ -262,6 +262,13 @@ SETS: tuple[Set, ...] = (
 )
 
 
+def among(name: str, probabilities: Mapping[str, float]) -> dict[str, float]:
+    """Probabilities of LABELS as those of a set's own labels alone, in proportion."""
+    own = next(given.labels for given in SETS if given.name == name)
+    whole = sum(probabilities[label] for label in own)
+    return {label: round(float(probabilities[label] / whole), 4) for label in own}
+
+
 def verify(data: Path, *, sets: Sequence[Set] = SETS) -> None:
     """Check that every set is there, whole and unchanged. data: the folder that holds the sets.
 

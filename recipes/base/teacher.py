@@ -27,7 +27,7 @@ from tqdm import tqdm
 from transformers import AutoModel, AutoTokenizer
 
 from recipes.base import made, phrases
-from recipes.base.sets import BINARY, LABELS, SETS
+from recipes.base.sets import BINARY, LABELS, SETS, among
 
 Array = NDArray[Any]
 Row = dict[str, Any]
@@ -44,7 +44,6 @@ RATES = {"body": 1.2e-4, "head": 5e-4}
 WARMUP = 60
 SHARE = 0.5
 """Of the teacher in what a row teaches."""
-TWO_LABELS = {given.name for given in SETS if given.labels == BINARY}
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -100,7 +99,8 @@ def _pieces(texts: list[str]) -> Array:
 def _fine_tune(teacher: Teacher, pieces: Array, rows: list[Row], rng: np.random.Generator) -> None:
     codes = np.array([LABELS.index(row["label"]) for row in rows])
     # Sets without neutral: their loss compares the other two alone.
-    binary = np.array([row["group"] in TWO_LABELS for row in rows])
+    names = {given.name for given in SETS if given.labels == BINARY}
+    binary = np.array([row["group"] in names for row in rows])
     groups = [
         {"params": getattr(teacher, part).parameters(), "lr": rate, "initial": rate}
         for part, rate in RATES.items()
@@ -166,8 +166,6 @@ def _mixed(row: Row, answer: Array) -> dict[str, float]:
 
 def _told(row: Row, answer: Array) -> Row:
     """What a new text is: the teacher's answer, among the labels of the set it was made of."""
-    of_two = row["group"].removeprefix(made.GROUP) in TWO_LABELS
-    told = np.where([of_two and label not in BINARY for label in LABELS], 0, answer)
-    told = told / told.sum()
-    cell = {label: round(float(p), 4) for label, p in zip(LABELS, told, strict=True)}
-    return {"label": max(cell, key=lambda label: cell[label]), "probabilities": cell}
+    name = row["group"].removeprefix(made.GROUP)
+    told = among(name, dict(zip(LABELS, answer, strict=True)))
+    return {"label": max(told, key=lambda label: told[label]), "probabilities": told}

@@ -112,7 +112,7 @@ JOINT = Stage(
     start=("taught", "image", "audio"),
 )
 JOINT_WEIGHTS = {
-    "semeval2017": 1.0,
+    "semeval2017": 0.5,
     "ravdess": 1.0,
     "casia": 1.0,
     "goemotions": 0.5,
