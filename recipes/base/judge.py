@@ -139,7 +139,8 @@ _LIMITS = """## Limits
 * Under a confidence of {info.threshold:.2f} it abstains; so it does where fewer than
   {info.familiar:.0%} of the words are known to it.
 * Text: tweets, forum posts, dialogue, reviews of films, shops, hotels and deliveries. News, law,
-  medicine and irony are not in the data. Read the table of behaviour before trusting negation.
+  medicine and irony are not in the data. Read the table of behaviour before trusting double
+  negation, misspelt words, or texts that name people: a name alone can move the answer.
 * Pictures: faces cut out at 48 pixels, some photographs. Of an ordinary photograph without a face
   it knows little, and should be heard only beside the words.
 * Speech: acted emotions of 22 speakers, the same few sentences. Of real calls nothing is known.
