@@ -306,10 +306,8 @@ def settings_of(folders: Sequence[Path]) -> dict[str, Any]:
             taken.setdefault(stage, made_with.get(stage, {}))
         for modality in info.modalities:
             taken.setdefault(modality, made_with[modality])
-        for modality in info.modalities:
-            taken[f"{modality}_encoder"]["weights"] = None  # the model's own are further on
     if "text" in taken:
-        taken["text"]["vectors"] = None  # these too
+        taken["text"]["vectors"] = None  # the model's own are further on
     return taken
 
 

@@ -16,9 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+import torch
+from safetensors.torch import save_file
 from tiny import LABELLED, NUMBERED, SETTINGS
 
 from moodal import api, bundle, config
+from moodal.compress import network
 from moodal.errors import CapacityError, ConfigError, DataError
 from moodal.runtime.predict import Model
 from moodal.training import checkpoint, read
@@ -186,6 +189,21 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
     train(data, tmp_path / "other", "train.seed=1", "train.epochs=1")
     train(data, tmp_path / "first", "train.seed=0", "train.epochs=1")
     assert weights(tmp_path / "other") != weights(tmp_path / "first")
+
+
+def test_weights_from_elsewhere_are_not_asked_for_again(data: Path, tmp_path: Path) -> None:
+    file, out = tmp_path / "elsewhere.safetensors", tmp_path / "model"
+    save_file({"3.linear.bias": torch.ones(8)}, file)
+    train(data, out, f"image_encoder.weights={file}", "train.epochs=1")
+    file.unlink()
+    assert network.load(out).run.image_encoder.weights is None, "it is built again to be compressed"
+    api.train(
+        data / "train.csv",
+        valid=data / "dev.csv",
+        out=tmp_path / "further",
+        settings=["train.epochs=1"],
+        start=[out],
+    )
 
 
 # Both tasks

@@ -88,6 +88,8 @@ def _files(parts: Parts, network: Network, run: Run) -> dict[str, Any]:
         {name: t.contiguous().clone() for name, t in network.state_dict().items()}
     )
     plain = run.model_dump(mode="json") | {"cache": None}  # a place on this machine alone
+    for modality in network.modalities:  # so is this; the bundle holds what became of it
+        plain[f"{modality}_encoder"]["weights"] = None
     files[bundle.CONFIG] = yaml.safe_dump(plain, allow_unicode=True, sort_keys=False).encode(
         "utf-8"
     )
