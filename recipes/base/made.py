@@ -23,7 +23,7 @@ GROUP = "made-"
 """And the name of the set whose rows they are made of."""
 N = 150_000
 FIRST = "sst2"
-"""Half of them are made of this set, the smallest with the longest list of words."""
+"""Half of them are made of this set: few rows, and most of their words are rare."""
 LONGEST = 40
 """Words."""
 JOINED, CUT = 0.2, 0.3

@@ -23,14 +23,12 @@ from moodal.model.layers import (
     ACTIVATIONS,
     Bidirectional,
     Blocks,
-    Convolution,
-    Inverted,
     Positions,
     SameConvolution,
-    Stage,
     hide,
     masked_softmax,
 )
+from moodal.model.planes import Convolution, Inverted, Stage
 from moodal.model.stems import (
     Bands,
     Beside,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from moodal.errors import ConfigError
 from moodal.model.answers import Answer, Frames, Text
 from moodal.model.fusion import ordered
-from moodal.model.layers import Stage
+from moodal.model.planes import Stage
 from moodal.model.stems import TimeConvolution
 from moodal.types import Modality, Seq, Subset
 

@@ -12,7 +12,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from moodal.model.encoders import Ngrams
-from moodal.model.layers import Block, MultiHeadAttention, Residual
+from moodal.model.layers import Block, MultiHeadAttention
+from moodal.model.planes import Residual
 
 Shape = tuple[int, ...]
 RESIDUAL = (Residual, Block, Ngrams)
