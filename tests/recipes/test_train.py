@@ -55,19 +55,32 @@ def test_every_setting_is_known_and_a_stage_starts_from_earlier_ones(name: str) 
     )
 
 
-def test_what_the_teacher_made_of_a_text_holds_where_the_text_stands_alone(out: Path) -> None:
+def test_what_a_teacher_made_of_a_text_holds_where_the_text_stands_alone(out: Path) -> None:
+    said = {"text": "fine", "image": "", "audio": "", "label": "positive", "group": "a"}
     rows = [
-        {"id": "1", "text": "fine", "image": "", "audio": "", "label": "positive"},
-        {"id": "1", "text": "fine", "image": "a.jpg", "audio": "", "label": "positive"},
-        {"id": "2", "text": "mine", "image": "", "audio": "", "label": "positive"},
+        {"id": "1", **said, "lang": "en"},
+        {"id": "1", **said, "lang": "en", "image": "a.jpg"},
+        {"id": "2", **said, "lang": "en", "text": "mine"},
+        {"id": "3", **said, "lang": "zh", "text": "很好"},
     ]
-    lines = "".join(json.dumps(row) + "\n" for row in rows)
-    (out / "joint" / "shown.jsonl").write_text(lines)
-    told = rows[0] | {"probabilities": {"positive": 0.9, "negative": 0.1}}
-    (out / "text" / "taught.jsonl").write_text(json.dumps(told) + "\n")
-    train._tell_what_was_taught(out)
-    after = [json.loads(line) for line in (out / train.JOINT.rows).read_text().splitlines()]
-    assert after == [told, *rows[1:]]
+    told = {"probabilities": {"positive": 0.9, "negative": 0.1}}
+    new = [{"id": f"made/{lang}", **said, "lang": lang, **told} for lang in ("en", "zh")]
+    write(out / "joint" / "shown.jsonl", rows)
+    write(out / "text" / "shown.jsonl", [rows[0], *rows[2:]])
+    write(out / "text" / "answered-en.jsonl", [rows[0] | told, new[0]])
+    write(out / "text" / "answered-zh.jsonl", [rows[3] | told, new[1]])
+    train._tell(out)
+    assert read(out / train.JOINT.rows) == [rows[0] | told, *rows[1:3], rows[3] | told]
+    taught = read(out / train.TAUGHT.rows)
+    assert taught == [rows[0] | told, rows[2], rows[3] | told, *new]
+
+
+def write(file: Path, rows: list[dict[str, object]]) -> None:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def read(file: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def test_joint_weights_name_the_sets_that_are_learned(tmp_path: Path) -> None:
