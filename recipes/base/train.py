@@ -50,8 +50,6 @@ class Stage:
 # Every stage mixes sets of unlike sizes; the best epoch is that of the best mean over them.
 MIXED = ("train.mixture=0.5", "train.class_weights=0.5", f"train.seed={SEED}", "train.patience=99")
 WORDS = ("train.batch_size=256", "train.learning_rate=2e-3", "train.average=0.998")
-ALONE = ("train.threads=2",)
-"""What runs with nothing beside it has both cores."""
 TEXT = Stage(
     "text",
     ("text",),
@@ -71,7 +69,7 @@ TEXT = Stage(
 TAUGHT = Stage(
     "taught",
     ("text",),
-    (*MIXED, *WORDS, *ALONE, "train.epochs=2"),
+    (*MIXED, *WORDS, "train.epochs=2"),
     rows="text/taught.jsonl",
     start=("text",),
 )
@@ -109,12 +107,11 @@ JOINT = Stage(
     ("text", "image", "audio"),
     (
         *MIXED,
-        "train.epochs=2",
+        "train.epochs=4",
         "train.batch_size=64",
         "train.learning_rate=5e-4",
         "train.average=0.998",
         "train.freeze=[text,image,audio]",
-        *ALONE,
     ),
     rows="joint/taught.jsonl",
     start=("taught", "image", "audio"),
