@@ -140,7 +140,7 @@ _LIMITS = """## Limits
   {info.familiar:.0%} of the words are known to it.
 * Text: tweets, forum posts, dialogue, reviews of films, shops, hotels and deliveries. News, law,
   medicine and irony are not in the data. Read the table of behaviour before trusting double
-  negation, misspelt words, or texts that name people: a name alone can move the answer.
+  negation, rhetorical questions or misspelt words.
 * Pictures: faces cut out at 48 pixels, some photographs. Of an ordinary photograph without a face
   it knows little, and should be heard only beside the words.
 * Speech: acted emotions of 22 speakers, the same few sentences. Of real calls nothing is known.
@@ -152,8 +152,9 @@ _LIMITS = """## Limits
 ## Data and licences
 
 Most sets allow research only, two forbid commercial use, two state nothing, one asks for its own
-licence on what is derived from it. Whether weights are derived from data is not settled law: take
-these weights for research, and for anything else train your own with `moodal train`.
+licence on what is derived from it; of the models that taught it, MiniLM (English) is under
+Apache-2.0, M3E (Chinese) for research alone. Whether weights are derived from data is not settled
+law: take these weights for research, and for anything else train your own with `moodal train`.
 """
 
 if __name__ == "__main__":
