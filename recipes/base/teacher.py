@@ -124,8 +124,10 @@ def teach(shown: Path, answered: Path, lang: str, *, seed: int = 0) -> None:
     ]
     torch.manual_seed(seed)
     given = TEACHERS[lang]
-    pieces = _pieces([row["text"] for row in rows], given)
-    teacher = Teacher(given.path()).to(DEVICE)
+    path = given.path()
+    tokenizer = AutoTokenizer.from_pretrained(str(path))
+    pieces = _pieces([row["text"] for row in rows], tokenizer, given.length)
+    teacher = Teacher(path).to(DEVICE)
     _fine_tune(teacher, given, pieces, rows, np.random.default_rng(seed))
     asked = _few(rows, given.answers, np.random.default_rng(seed))
     answers = _answers(teacher, pieces[asked])
@@ -134,7 +136,7 @@ def teach(shown: Path, answered: Path, lang: str, *, seed: int = 0) -> None:
         for row, answer in zip((rows[i] for i in asked), answers, strict=True)
     ]
     new = list(made.texts(rows, made.N[lang], np.random.default_rng(seed)))
-    answers = _answers(teacher, _pieces([row["text"] for row in new], given))
+    answers = _answers(teacher, _pieces([row["text"] for row in new], tokenizer, given.length))
     told += [row | _told(row, answer) for row, answer in zip(new, answers, strict=True)]
     with answered.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in told)
@@ -147,15 +149,13 @@ def _few(rows: list[Row], most: int, rng: np.random.Generator) -> Array:
     return np.sort(np.concatenate([places[:most] for places in sets]))
 
 
-def _pieces(texts: list[str], given: Pretrained) -> Array:
-    """(N, given.length) word pieces, 0 = none. Links and names of users say nothing and are
-    replaced."""
-    tokenizer = AutoTokenizer.from_pretrained(str(given.path()))
+def _pieces(texts: list[str], tokenizer: Any, length: int) -> Array:
+    """(N, length) word pieces, 0 = none. Links and names of users say nothing and are replaced."""
     clean = [re.sub(r"@\w+", "user", re.sub(r"https?://\S+", "url", text)) for text in texts]
-    pieces = np.zeros((len(clean), given.length), np.int64)
-    tail = given.length * 2 // 5
+    pieces = np.zeros((len(clean), length), np.int64)
+    tail = length * 2 // 5
     for row, ids in zip(pieces, tokenizer(clean)["input_ids"], strict=True):
-        kept = ids if len(ids) <= given.length else ids[: given.length - tail] + ids[-tail:]
+        kept = ids if len(ids) <= length else ids[: length - tail] + ids[-tail:]
         row[: len(kept)] = kept
     return pieces
 

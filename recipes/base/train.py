@@ -28,7 +28,7 @@ import numpy as np
 
 import moodal
 from moodal.compress.quantise import quantise
-from recipes.base import alike, manifests, outliers, phrases, sets
+from recipes.base import manifests, names, outliers, phrases, sets
 
 SEED = 0
 LANGS = ("en", "zh")
@@ -137,13 +137,18 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--stage", action="append", choices=STAGES, help="only these; all if none")
     parser.add_argument("--jobs", type=int, default=2, help="encoders trained side by side")
-    names = [given.name for given in sets.SETS]
     parser.add_argument(
-        "--without", action="append", default=[], choices=names, help="a set to leave out"
+        "--without",
+        action="append",
+        default=[],
+        choices=[known.name for known in sets.SETS],
+        help="a set to leave out",
     )
     given = parser.parse_args()
     chosen = given.stage or list(STAGES)
     started = time.monotonic()
+    if TAUGHT.name in chosen:
+        _find_teachers()
     prepare(given.data, given.out, given.without)
     with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
         # The longest first.
@@ -191,6 +196,14 @@ def _unsure(out: Path, stage: Stage) -> Iterator[str]:
                 yield json.dumps({**row, "probabilities": even}, ensure_ascii=False)
 
 
+def _find_teachers() -> None:
+    """Raises: DataError for one that is missing: now, and not when the other has learned."""
+    from recipes.base import teacher
+
+    for given in teacher.TEACHERS.values():
+        given.path()
+
+
 def teach(out: Path, lang: str) -> None:
     """Have a teacher answer the texts of a language, and texts made of them."""
     from recipes.base import teacher  # what reads the large models: seconds to import
@@ -204,7 +217,7 @@ def _answered(out: Path, lang: str) -> Path:
 
 def _tell(out: Path) -> None:
     """What the teachers made of a text holds where the text stands alone, too; their new texts, and
-    all the others with them, are told with other names and some slips of the pen."""
+    all the others with them, are told with other names."""
     answers = {row["id"]: row for lang in LANGS for row in _read(_answered(out, lang))}
     joint = list(_read(out / JOINT.name / "shown.jsonl"))
     for row in joint:
@@ -212,9 +225,9 @@ def _tell(out: Path) -> None:
             row["probabilities"] = answers[row["id"]]["probabilities"]
     _write(out / JOINT.rows, joint)
     shown = list(_read(out / TEXT.rows))
-    names = alike.find(shown)
+    known = names.find(shown)
     rows = [answers.pop(row["id"], row) for row in shown] + list(answers.values())
-    _write(out / TAUGHT.rows, alike.alike(rows, names, np.random.default_rng(SEED)))
+    _write(out / TAUGHT.rows, names.exchanged(rows, known, np.random.default_rng(SEED)))
 
 
 def _read(file: Path) -> Iterator[Row]:

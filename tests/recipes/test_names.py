@@ -1,4 +1,4 @@
-"""Names that change places and slips of the pen: all else stays."""
+"""Names that change places: all else stays."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recipes.base import alike
+from recipes.base import names
 
 
 def row(text: str, lang: str = "en", group: str = "semeval2017") -> dict[str, Any]:
@@ -32,29 +32,26 @@ ROWS = [
 
 
 def test_names_are_words_that_have_a_capital_inside_a_sentence() -> None:
-    names = alike.find(ROWS)
-    assert names["en"] == {"oslo", "grace"}, "Ada is written ada once in three; Bo has two letters"
-    assert names["zh"] == {"张靓颖", "李强", "拉萨", "杭州"}
+    known = names.find(ROWS)
+    assert known["en"] == {"oslo", "grace"}, "Ada is written ada once in three; Bo has two letters"
+    assert known["zh"] == {"张靓颖", "李强", "拉萨", "杭州"}
 
 
 def test_what_is_seen_once_or_often_is_no_name_to_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alike, "SEEN", (3, 100))
-    assert alike.find(ROWS) == {"en": frozenset(), "zh": frozenset()}
-    monkeypatch.setattr(alike, "SEEN", (1, 1))
-    assert not alike.find(ROWS)["zh"]
+    monkeypatch.setattr(names, "SEEN", (3, 100))
+    assert names.find(ROWS) == {"en": frozenset(), "zh": frozenset()}
+    monkeypatch.setattr(names, "SEEN", (1, 1))
+    assert not names.find(ROWS)["zh"]
 
 
-def test_names_take_each_others_places_and_nothing_else_changes(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(alike, "SLIPS", 0.0)
-    names = {"en": frozenset({"oslo", "grace"}), "zh": frozenset({"拉萨", "杭州"})}
+def test_names_take_each_others_places_and_nothing_else_changes() -> None:
+    known = {"en": frozenset({"oslo", "grace"}), "zh": frozenset({"拉萨", "杭州"})}
     rows = [
         row("Grace, @Grace and #Oslo: grace in Oslo!"),
         row("我们在拉萨。", "zh"),
         row("Oslo liegt am Meer.", "de"),
     ]
-    drawn = [list(alike.alike(rows, names, np.random.default_rng(seed))) for seed in range(40)]
+    drawn = [list(names.exchanged(rows, known, np.random.default_rng(seed))) for seed in range(40)]
     for changed in drawn:
         assert [r | {"text": ""} for r in changed] == [r | {"text": ""} for r in rows]
         assert changed[2] == rows[2]
@@ -64,19 +61,9 @@ def test_names_take_each_others_places_and_nothing_else_changes(
     assert "Oslo, @Grace and #Oslo: Grace in Grace!" in english
 
 
-def test_a_slip_is_of_neighbours_inside_a_longer_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alike, "SLIPS", 1.0)
-    nobody = {"en": frozenset[str](), "zh": frozenset[str]()}
-    slips = {
-        next(alike.alike([row("the word #word 很好")], nobody, np.random.default_rng(seed)))["text"]
-        for seed in range(40)
-    }
-    assert slips == {f"the {slip} #word 很好" for slip in ("wrod", "wrd", "woord")}
-
-
 def test_a_seed_gives_the_same_rows() -> None:
-    names = alike.find(ROWS)
+    known = names.find(ROWS)
     first, again, other = (
-        list(alike.alike(ROWS, names, np.random.default_rng(seed))) for seed in (0, 0, 1)
+        list(names.exchanged(ROWS, known, np.random.default_rng(seed))) for seed in (0, 0, 1)
     )
     assert first == again != other
