@@ -42,6 +42,13 @@ def test_the_last_setting_of_a_key_counts() -> None:
     assert config.load(settings=["train.epochs=3", "train.epochs=4"]).train.epochs == 4
 
 
+def test_no_mixed_precision_can_be_said_without_quotes(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("train:\n  precision: no\n")  # which YAML reads as false
+    assert config.load(path).train.precision == "no"
+    assert config.load(None, ["train.precision=no"]).train.precision == "no"
+
+
 def test_what_is_saved_is_what_was_meant(tmp_path: Path) -> None:
     run = config.load(settings=["text.vectors=a/b.vec", "columns.text=正文", "train.l1=1e-5"])
     text = yaml.safe_dump(run.model_dump(mode="json"), allow_unicode=True)
@@ -70,6 +77,7 @@ def test_a_run_cannot_be_changed_by_accident() -> None:
         ("train.learning_rate=.nan", "train.learning_rate=nan: Input should be"),
         ("fusion.kind=magic", "fusion.kind='magic': Input should be 'concat', 'gated'"),
         ("modalities=[smell]", "modalities.0='smell': Input should be 'text', 'image' or 'audio'"),
+        ("train.precision=yes", "train.precision=True: Input should be 'no', 'fp16' or 'bf16'"),
         ("train=5", "train=5: Input should be a valid dictionary"),
         ("text=null", "text=None: Input should be a valid dictionary"),
         ("fusion.heads=5", "fusion.heads=5 does not divide fusion.width=96"),

@@ -35,6 +35,11 @@ def _powers(given: Any) -> float | dict[str, float]:
 
 Powers = Annotated[float | dict[str, float], pydantic.PlainValidator(_powers)]
 """In [0, 1]: one, or one a set."""
+Precision = Annotated[
+    Literal["no", "fp16", "bf16"],
+    pydantic.BeforeValidator(lambda given: "no" if given is False else given),
+]
+"""Unquoted, YAML reads `no` as false."""
 Activation = Literal["sigmoid", "tanh", "relu", "relu6", "gelu"]
 
 
@@ -278,7 +283,7 @@ class Train(Stage):
     denoise: bool = False
     """Learn to say a hidden part of each text instead of its target: training before training, on
     texts without targets."""
-    precision: Literal["no", "fp16", "bf16"] = "no"
+    precision: Precision = "no"
     """Mixed precision, as Accelerate names it."""
     checkpoint_seconds: Positive = 60.0
     """Time between checkpoints within an epoch; each epoch ends with one as well."""
