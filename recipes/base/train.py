@@ -81,8 +81,9 @@ IMAGE = Stage(
         "train.mixture=0.7",
         "train.class_weights=0",
         "image.size=48",
-        "image_encoder.width=96",
-        "train.epochs=16",
+        "image_encoder.width=128",
+        "train.epochs=40",
+        "train.average=0.998",
         "train.batch_size=128",
         "train.learning_rate=3e-3",
         "train.l2=0.05",
@@ -99,6 +100,7 @@ AUDIO = Stage(
         "train.class_weights=1",
         "train.epochs=20",
         "train.batch_size=16",
+        "train.average=0.99",
     ),
     rows="audio/shown.jsonl",
 )
@@ -151,17 +153,19 @@ def main() -> None:
         _find_teachers()
     prepare(given.data, given.out, given.without)
     with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
-        # The longest first.
-        side = [pool.submit(teach, given.out, lang) for lang in LANGS if TAUGHT.name in chosen]
-        side += [pool.submit(train, n, given.out) for n in chosen if not STAGES[n].start]
-        for job in side:
+        # The longest first; pictures and speech beside what the teachers' pupil learns.
+        words = [pool.submit(teach, given.out, lang) for lang in LANGS if TAUGHT.name in chosen]
+        words += [pool.submit(train, name, given.out) for name in chosen if name == TEXT.name]
+        others = [pool.submit(train, n, given.out) for n in chosen if n in (IMAGE.name, AUDIO.name)]
+        for job in words:
             job.result()
-    if TAUGHT.name in chosen:
-        _tell(given.out)
-    for name in (TAUGHT.name, JOINT.name):
-        if name in chosen:
-            train(name, given.out)
+        if TAUGHT.name in chosen:
+            _tell(given.out)
+            others.append(pool.submit(train, TAUGHT.name, given.out))
+        for job in others:
+            job.result()
     if JOINT.name in chosen:
+        train(JOINT.name, given.out)
         quantise(given.out / "models" / "joint", given.out / "models" / "base")
     usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     cost = {
@@ -208,7 +212,7 @@ def teach(out: Path, lang: str) -> None:
     """Have a teacher answer the texts of a language, and texts made of them."""
     from recipes.base import teacher  # what reads the large models: seconds to import
 
-    teacher.teach(out / TEXT.rows, _answered(out, lang), lang, seed=SEED)
+    teacher.teach(out / TEXT.rows, _answered(out, lang), lang, half=_multiplies_halves(), seed=SEED)
 
 
 def _answered(out: Path, lang: str) -> Path:
@@ -246,6 +250,17 @@ def _joint_weights(out: Path) -> str:
     return f"train.class_weights={json.dumps(powers)}"
 
 
+def _multiplies_halves() -> bool:
+    """Whether 16-bit floats are faster here. They are emulated, eleven times slower for text, by
+    processors that do not know them."""
+    import torch
+
+    capable: bool = torch.cuda.is_available() or torch.cpu.get_capabilities().get(
+        "avx512_bf16", False
+    )
+    return capable
+
+
 def train(name: str, out: Path) -> None:
     stage = STAGES[name]
     weights = (_joint_weights(out),) if name == JOINT.name else ()
@@ -257,6 +272,7 @@ def train(name: str, out: Path) -> None:
             *stage.settings,
             *weights,
             f"modalities=[{', '.join(stage.modalities)}]",
+            f"train.precision={'bf16' if _multiplies_halves() else 'no'}",
             f"cache={out / 'cache'}",
         ),
         start=[out / "models" / parent for parent in stage.start],

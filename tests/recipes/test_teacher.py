@@ -37,7 +37,7 @@ def test_rows_of_a_language_learn_half_from_the_label_and_half_from_its_teacher(
         teacher.TEACHERS[lang].path()
     except DataError as missing:
         pytest.skip(str(missing))
-    few = replace(teacher.TEACHERS[lang], rows=120, answers=20)
+    few = replace(teacher.TEACHERS[lang], rows=120)
     monkeypatch.setitem(teacher.TEACHERS, lang, few)
     monkeypatch.setattr(teacher, "BATCH", 12)
     monkeypatch.setitem(made.N, lang, 30)
@@ -52,10 +52,10 @@ def test_rows_of_a_language_learn_half_from_the_label_and_half_from_its_teacher(
     foreign = {**rows[0], "id": "f", "lang": "zh" if lang == "en" else "en"}
     shown, path = tmp_path / "shown.jsonl", tmp_path / "answered.jsonl"
     shown.write_text("\n".join(json.dumps(row) for row in [*rows, foreign, *polar]) + "\n")
-    teacher.teach(shown, path, lang)
+    teacher.teach(shown, path, lang, half=lang == "zh")
     answered = [json.loads(line) for line in path.read_text().splitlines()]
     taught, new = answered[:-30], answered[-30:]
-    assert Counter(row["group"] for row in taught) == {of_three: 20, of_two: len(polar)}
+    assert Counter(row["group"] for row in taught) == {of_three: len(rows), of_two: len(polar)}
     assert {row["lang"] for row in answered} == {lang}
     for row in new:
         assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-3)
