@@ -212,7 +212,7 @@ def teach(out: Path, lang: str) -> None:
     """Have a teacher answer the texts of a language, and texts made of them."""
     from recipes.base import teacher  # what reads the large models: seconds to import
 
-    teacher.teach(out / TEXT.rows, _answered(out, lang), lang, half=_multiplies_halves(), seed=SEED)
+    teacher.teach(out / TEXT.rows, _answered(out, lang), lang, mixed=_knows_bf16(), seed=SEED)
 
 
 def _answered(out: Path, lang: str) -> Path:
@@ -250,15 +250,14 @@ def _joint_weights(out: Path) -> str:
     return f"train.class_weights={json.dumps(powers)}"
 
 
-def _multiplies_halves() -> bool:
-    """Whether 16-bit floats are faster here. They are emulated, eleven times slower for text, by
-    processors that do not know them."""
+def _knows_bf16() -> bool:
+    """Whether mixed precision is faster here: a processor that does not know these floats emulates
+    them, eleven times slower for text."""
     import torch
 
-    capable: bool = torch.cuda.is_available() or torch.cpu.get_capabilities().get(
-        "avx512_bf16", False
-    )
-    return capable
+    if torch.cuda.is_available():
+        return True
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
 
 
 def train(name: str, out: Path) -> None:
@@ -272,7 +271,7 @@ def train(name: str, out: Path) -> None:
             *stage.settings,
             *weights,
             f"modalities=[{', '.join(stage.modalities)}]",
-            f"train.precision={'bf16' if _multiplies_halves() else 'no'}",
+            f"train.precision={'bf16' if _knows_bf16() else 'no'}",
             f"cache={out / 'cache'}",
         ),
         start=[out / "models" / parent for parent in stage.start],
