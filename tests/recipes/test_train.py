@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -88,3 +91,38 @@ def test_joint_weights_name_the_sets_that_are_learned(tmp_path: Path) -> None:
     run = config.load(settings=[train._joint_weights(tmp_path)])
     assert run.train.class_weights == {"casia": 1.0}
     assert train.JOINT_WEIGHTS.keys() <= {given.name for given in SETS}
+
+
+def test_a_stage_is_trained_when_what_it_starts_from_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    class Late:
+        """Works only when its result is asked for: the laziest pool there can be."""
+
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        def __enter__(self) -> Late:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            return None
+
+        def submit(self, work: Callable[..., None], *given: object) -> SimpleNamespace:
+            return SimpleNamespace(result=lambda: work(*given))
+
+    monkeypatch.setattr(train, "ProcessPoolExecutor", Late)
+    monkeypatch.setattr(train, "_find_teachers", lambda: None)
+    monkeypatch.setattr(train, "prepare", lambda *_: None)
+    monkeypatch.setattr(train, "teach", lambda _, lang: done.append(lang))
+    monkeypatch.setattr(train, "_tell", lambda _: done.append("told"))
+    monkeypatch.setattr(train, "train", lambda name, _: done.append(name))
+    monkeypatch.setattr(train, "quantise", lambda *_: done.append("base"))
+    monkeypatch.setattr(sys, "argv", ["train", str(tmp_path), str(tmp_path)])
+    train.main()
+    assert sorted(done) == sorted([*train.LANGS, "told", *STAGES, "base"])
+    for stage in STAGES.values():
+        assert all(done.index(parent) < done.index(stage.name) for parent in stage.start)
+    assert max(map(done.index, [*train.LANGS, "text"])) < done.index("told") < done.index("taught")
+    assert done[-1] == "base"
