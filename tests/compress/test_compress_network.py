@@ -93,3 +93,14 @@ def test_a_damaged_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model" / bundle.WEIGHTS).write_bytes(b"")
     with pytest.raises(ModelError, match="has changed since it was saved"):
         network.load(tmp_path / "model")
+
+
+def test_a_model_made_with_16_bit_floats_elsewhere_learns_on_with_what_is_fast_everywhere(
+    tmp_path: Path,
+) -> None:
+    data = tiny.rows(tmp_path / "data")
+    settings = (*tiny.SETTINGS, "train.epochs=1", "modalities=[text]", "train.precision=bf16")
+    folder = tmp_path / "model"
+    api.train(data / "train.csv", valid=data / "dev.csv", out=folder, settings=settings)
+    assert bundle.read(folder, bundle.load(folder), bundle.CONFIG).count(b"precision: bf16") == 1
+    assert network.load(folder).run.train.precision == "no"

@@ -34,7 +34,9 @@ def load(folder: Path) -> Loaded:
     """Raises: ModelError for what is no model, or was written before its scale was kept."""
     [parent] = start.read([folder])
     info, tensors = parent.info, dict(parent.weights)
-    run = parent.run
+    # Which floats a processor multiplies fast is a matter of this machine, not of that one.
+    here = parent.run.train.model_copy(update={"precision": "no"})
+    run = parent.run.model_copy(update={"train": here})
     if "scale" not in tensors:
         if not info.labels:
             raise ModelError(
