@@ -93,12 +93,12 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class Teacher(nn.Module):
-    """(B, S) word pieces -> (B, 3) scores, from the mean over the positions. mixed: multiplies
-    16-bit floats."""
+    """(B, S) word pieces -> (B, 3) scores, from the mean over the positions. bf16: it multiplies
+    these 16-bit floats."""
 
-    def __init__(self, path: Path, *, mixed: bool) -> None:
+    def __init__(self, path: Path, *, bf16: bool) -> None:
         super().__init__()
-        self.mixed = mixed
+        self.bf16 = bf16
         self.body = AutoModel.from_pretrained(str(path))
         self.body.embeddings.word_embeddings.requires_grad_(False)
         width = self.body.config.hidden_size
@@ -108,16 +108,16 @@ class Teacher(nn.Module):
 
     def forward(self, pieces: Tensor) -> Tensor:
         mask = (pieces != 0).long()
-        with torch.autocast(pieces.device.type, torch.bfloat16, enabled=self.mixed):
+        with torch.autocast(pieces.device.type, torch.bfloat16, enabled=self.bf16):
             x = self.body(input_ids=pieces, attention_mask=mask).last_hidden_state.float()
             shown = mask.unsqueeze(2).to(x.dtype)
             scores: Tensor = self.head((x * shown).sum(1) / shown.sum(1))
         return scores.float()
 
 
-def teach(shown: Path, answered: Path, lang: str, *, mixed: bool, seed: int = 0) -> None:
+def teach(shown: Path, answered: Path, lang: str, *, bf16: bool, seed: int = 0) -> None:
     """Write (JSONL) the rows of `shown` that it answers, in the language and not of UNTAUGHT, with
-    `probabilities`, and new rows behind them. mixed: see Teacher."""
+    `probabilities`, and new rows behind them. bf16: see Teacher."""
     rows = [
         row
         for row in map(json.loads, shown.read_text(encoding="utf-8").splitlines())
@@ -128,7 +128,7 @@ def teach(shown: Path, answered: Path, lang: str, *, mixed: bool, seed: int = 0)
     path = given.path()
     tokenizer = AutoTokenizer.from_pretrained(str(path))
     pieces = _pieces([row["text"] for row in rows], tokenizer, given.length)
-    teacher = Teacher(path, mixed=mixed).to(DEVICE)
+    teacher = Teacher(path, bf16=bf16).to(DEVICE)
     _fine_tune(teacher, given, pieces, rows, np.random.default_rng(seed))
     answers = _answers(teacher, pieces)
     told = [

@@ -212,7 +212,7 @@ def teach(out: Path, lang: str) -> None:
     """Have a teacher answer the texts of a language, and texts made of them."""
     from recipes.base import teacher  # what reads the large models: seconds to import
 
-    teacher.teach(out / TEXT.rows, _answered(out, lang), lang, mixed=_knows_bf16(), seed=SEED)
+    teacher.teach(out / TEXT.rows, _answered(out, lang), lang, bf16=_knows_bf16(), seed=SEED)
 
 
 def _answered(out: Path, lang: str) -> Path:

@@ -52,7 +52,7 @@ def test_rows_of_a_language_learn_half_from_the_label_and_half_from_its_teacher(
     foreign = {**rows[0], "id": "f", "lang": "zh" if lang == "en" else "en"}
     shown, path = tmp_path / "shown.jsonl", tmp_path / "answered.jsonl"
     shown.write_text("\n".join(json.dumps(row) for row in [*rows, foreign, *polar]) + "\n")
-    teacher.teach(shown, path, lang, mixed=lang == "zh")
+    teacher.teach(shown, path, lang, bf16=lang == "zh")
     answered = [json.loads(line) for line in path.read_text().splitlines()]
     taught, new = answered[:-30], answered[-30:]
     assert Counter(row["group"] for row in taught) == {of_three: len(rows), of_two: len(polar)}
