@@ -265,17 +265,13 @@ def _filed(record: Record, out: Path) -> Record:
 
 
 def _alone(records: Sequence[Record], modality: Modality) -> list[Record]:
-    """One modality of the records that have it; a picture alone has no language.
+    """The records of that modality and no other; a picture has no language.
 
-    A picture that comes with words is left to the joint stage: an encoder learns these few by
-    heart, and then believes them too much.
+    The halves of pairs are left to the joint stage: an encoder learns these few by heart, and is
+    then believed too much.
     """
-    others: dict[str, Any] = dict.fromkeys((m for m in MODALITIES if m != modality), None)
-    having = [record for record in records if getattr(record, modality) is not None]
-    if modality == "image":
-        others["lang"] = ""
-        having = [record for record in having if record.text is None]
-    return [replace(record, **others) for record in having]
+    alone = [record for record in records if record.modalities == (modality,)]
+    return [replace(record, lang="") for record in alone] if modality == "image" else alone
 
 
 def _bucket(name: str, n: int) -> int:

@@ -1,7 +1,7 @@
 """Larger models teach the text encoder: what one makes of each text of its language, beside the
 label.
 
-MiniLM reads English and M3E Chinese; each is fine-tuned on the rows of its language (but UNTAUGHT)
+MiniLM reads English and M3E Chinese; each is fine-tuned on the rows of its language (but phrases)
 and answers each of them; half of what a row then teaches is its label, half that answer. It answers
 new texts, too (made.py): these teach its answer alone. It runs on a GPU where there is one. Nothing
 is downloaded: packages of pip's carry both.
@@ -82,8 +82,6 @@ TEACHERS = {
 }
 """By language."""
 MIXTURE = 0.5
-UNTAUGHT = (phrases.GROUP, "mvsa-single")
-"""Neither learned from nor answered: made-up rows, and labels of words with their picture."""
 BATCH = 48
 HEAD_RATE = 5e-4
 WARMUP = 60
@@ -116,12 +114,12 @@ class Teacher(nn.Module):
 
 
 def teach(shown: Path, answered: Path, lang: str, *, bf16: bool, seed: int = 0) -> None:
-    """Write (JSONL) the rows of `shown` that it answers, in the language and not of UNTAUGHT, with
+    """Write (JSONL) the rows of `shown` that it answers, in the language and no phrases, with
     `probabilities`, and new rows behind them. bf16: see Teacher."""
     rows = [
         row
         for row in map(json.loads, shown.read_text(encoding="utf-8").splitlines())
-        if row["lang"] == lang and row["text"] and row["group"] not in UNTAUGHT
+        if row["lang"] == lang and row["text"] and row["group"] != phrases.GROUP
     ]
     torch.manual_seed(seed)
     given = TEACHERS[lang]
