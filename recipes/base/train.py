@@ -56,7 +56,7 @@ TEXT = Stage(
     (
         *MIXED,
         *WORDS,
-        "text.vocabulary=110000",
+        "text.vocabulary=103000",
         "text.min_count=3",
         "text_encoder.kind=cnn",
         "text_encoder.layers=2",
