@@ -27,11 +27,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 import moodal
+from moodal import bundle
 from moodal.compress.quantise import quantise
 from recipes.base import manifests, names, outliers, phrases, sets
 
 SEED = 0
 LANGS = ("en", "zh")
+PHOTOGRAPHS = "photographs.safetensors"
 Row = dict[str, Any]
 
 
@@ -73,6 +75,8 @@ TAUGHT = Stage(
     rows="text/taught.jsonl",
     start=("text",),
 )
+WIDTH = 128
+"""Of the encoder of faces."""
 IMAGE = Stage(
     "image",
     ("image",),
@@ -81,7 +85,7 @@ IMAGE = Stage(
         "train.mixture=0.7",
         "train.class_weights=0",
         "image.size=48",
-        "image_encoder.width=128",
+        f"image_encoder.width={WIDTH}",
         "train.epochs=40",
         "train.average=0.998",
         "train.batch_size=128",
@@ -113,10 +117,14 @@ JOINT = Stage(
         "train.batch_size=64",
         "train.learning_rate=5e-4",
         "train.average=0.998",
-        "train.freeze=[text,image,audio]",
+        # Faces at the size that `image` knows, and in colour what photographs show.
+        "image.size=96",
+        "image_encoder.kind=cnn-efficientnet",
+        f"image_encoder.width={WIDTH}",
+        "train.freeze=[text,audio,image.1.path,image.1.whole.0]",
     ),
     rows="joint/taught.jsonl",
-    start=("taught", "image", "audio"),
+    start=("taught", "audio"),
 )
 JOINT_WEIGHTS = {
     "semeval2017": 0.5,
@@ -151,6 +159,8 @@ def main() -> None:
     started = time.monotonic()
     if TAUGHT.name in chosen:
         _find_teachers()
+    if JOINT.name in chosen:
+        _find_photographs(given.out)
     prepare(given.data, given.out, given.without)
     with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
         # The longest first; pictures and speech beside what the teachers' pupil learns.
@@ -208,6 +218,30 @@ def _find_teachers() -> None:
         given.path()
 
 
+def _find_photographs(out: Path) -> None:
+    from recipes import photos
+
+    out.mkdir(parents=True, exist_ok=True)
+    photos.write(out / PHOTOGRAPHS)
+
+
+def _pictures(out: Path) -> Path:
+    """The joint stage's image encoder: of faces from the stage `image`, of photographs from
+    elsewhere."""
+    from safetensors.torch import load_file, save_file
+
+    from moodal.model import encoders
+
+    own = encoders.IMAGE["cnn-efficientnet"](encoders.Spec(width=WIDTH)).state_dict()
+    faces = load_file(out / "models" / IMAGE.name / bundle.WEIGHTS)
+    begun = {name.replace("encoders.image.", "1.path."): values for name, values in faces.items()}
+    for name, values in load_file(out / PHOTOGRAPHS).items():
+        begun[name.replace("1.", "1.whole.0.", 1)] = values
+    file = out / JOINT.name / "pictures.safetensors"
+    save_file({name: values for name, values in begun.items() if name in own}, file)
+    return file
+
+
 def teach(out: Path, lang: str) -> None:
     """Have a teacher answer the texts of a language, and texts made of them."""
     from recipes.base import teacher  # what reads the large models: seconds to import
@@ -262,14 +296,16 @@ def _knows_bf16() -> bool:
 
 def train(name: str, out: Path) -> None:
     stage = STAGES[name]
-    weights = (_joint_weights(out),) if name == JOINT.name else ()
+    made: tuple[str, ...] = ()
+    if name == JOINT.name:
+        made = (_joint_weights(out), f"image_encoder.weights={_pictures(out)}")
     moodal.train(
         out / stage.rows,
         valid=(out / stage.rows).with_name("dev.jsonl"),
         out=out / "models" / name,
         settings=(
             *stage.settings,
-            *weights,
+            *made,
             f"modalities=[{', '.join(stage.modalities)}]",
             f"train.precision={'bf16' if _knows_bf16() else 'no'}",
             f"cache={out / 'cache'}",

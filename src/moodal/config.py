@@ -156,7 +156,7 @@ class Encoder(Stage):
     """One modality's encoder."""
 
     kind: str = "auto"
-    """Text: bag, cnn, gru, lstm, transformer. Image: cnn, efficientnet. Audio: cnn, gru, lstm,
+    """Text: bag, cnn, gru, lstm, transformer. Image: cnn, efficientnet, cnn-efficientnet. Audio: cnn, gru, lstm,
     transformer and, for what is said, tdnn-gru and tdnn-transformer. Features: mlp, gru, lstm.
     auto = bag, cnn, cnn, mlp."""
     weights: Path | None = None
@@ -272,8 +272,9 @@ class Train(Stage):
     """The chance that a present modality is hidden in a step (one is always left)."""
     auxiliary: Annotated[float, Field(ge=0.0)] = 0.3
     """Weight of each modality's own loss."""
-    freeze: tuple[Modality, ...] = ()
-    """Encoders that stay as they are, as when a run starts from a trained model."""
+    freeze: tuple[str, ...] = ()
+    """Encoders that stay as they are, as when a run starts from a trained model, or parts of them:
+    image.1.path is what stands as encoders.image.1.path.* in weights.safetensors."""
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """The learning rate of a layer is this much lower than that of the layer after it, from the
     answer back to the input."""

@@ -225,6 +225,20 @@ def test_an_efficientnet_is_as_published() -> None:
     assert (x.shape, mask.all()) == ((1, 4, 10), True)
 
 
+def test_photographs_are_seen_whole_beside_cells_of_half_the_size() -> None:
+    """The cells are those of `cnn` for a picture of half the size, the rest is the same for all."""
+    encoder, small = settled(IMAGE["cnn-efficientnet"](SPEC)), settled(IMAGE["cnn"](SPEC))
+    path = encoder[1].path
+    path.load_state_dict({k: v for k, v in small.state_dict().items() if not k.startswith("0.")})
+    picture = pixels(1, 48)[:, :, :1].expand(-1, -1, 48, -1)
+    twice = picture.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    x, mask = encoder(Seq(twice, lengths(96)))
+    assert (x.shape, mask.all()) == ((1, 9, 10), True)
+    rest = x - small(Seq(picture, lengths(48))).x
+    torch.testing.assert_close(rest, rest[:, :1].expand(-1, 9, -1))
+    assert rest.abs().min() > 0
+
+
 def test_bands_are_the_mean_and_the_maximum_over_frequencies() -> None:
     bands = Bands(2, 4)
     bands.mix.weight.data, bands.mix.bias.data = torch.eye(4), torch.zeros(4)

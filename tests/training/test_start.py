@@ -148,8 +148,16 @@ def test_a_frozen_encoder_stays_and_the_rest_learns(
     assert not torch.equal(
         ours[f"encoders.text.{last(ours)}"], theirs[f"encoders.text.{last(ours)}"]
     )
+    part = train(
+        data, tmp_path / "part", tiny_model, settings=("train.epochs=1", "train.freeze=[image.1]")
+    )
+    for name, value in weights_of(part).items():
+        if name.startswith("encoders.image.1."):
+            assert torch.equal(value, theirs[name]), name
+        elif name.startswith("encoders.image.3."):
+            assert not torch.equal(value, theirs[name]), name
     with pytest.raises(
-        ConfigError, match=r"train\.freeze=\['image'\]: the model does not read image"
+        ConfigError, match=r"train\.freeze=\['image'\]: the model has no image; name text"
     ):
         train(texts(tmp_path, ("good", "bad")), tmp_path / "no", tiny_model, settings=settings)
 

@@ -33,6 +33,8 @@ from moodal.model.stems import (
     Bands,
     Beside,
     Grid,
+    Halve,
+    Level,
     Pixels,
     Project,
     Spectrum,
@@ -216,12 +218,14 @@ def _planes(
 
 def _picture(spec: Spec) -> nn.Sequential:
     """Seq(x (B, S, F, 3) uint8, mask (B, S)) -> Seq (B, ceil(S/16) * ceil(F/16), D)."""
+    return nn.Sequential(Pixels(), *_cells(spec))
+
+
+def _cells(spec: Spec) -> tuple[nn.Module, ...]:
     width = spec.width
     channels = (width // 4, width // 2, width, 2 * width)
     stages = _planes(3, channels, (2, 2, 2, 2), spec)
-    return nn.Sequential(
-        Pixels(), stages, Grid(), Project(channels[-1], spec.out, dropout=spec.dropout)
-    )
+    return stages, Grid(), Project(channels[-1], spec.out, dropout=spec.dropout)
 
 
 EFFICIENTNET = (
@@ -241,15 +245,33 @@ https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite.
 def _efficientnet(spec: Spec) -> nn.Sequential:
     """As _picture, -> Seq (B, ceil(S/32) * ceil(F/32), D); its form is given, for weights that were
     trained elsewhere: of the spec only out and dropout count."""
-    form: dict[str, Any] = {"kernel_size": 3, "activation": "relu6"}
-    first = Convolution(3, 32, stride=(2, 2), lean=1, **form)
-    stages, n_in = nn.Sequential(Stage(first, residuals=0, **form)), 32
-    for layers, n_out, kernel_size, stride, widening in EFFICIENTNET:
+    n_out = EFFICIENTNET[-1][1]
+    project = Project(n_out, spec.out, dropout=spec.dropout)
+    return nn.Sequential(Pixels(), _inverted(EFFICIENTNET), Grid(), project)
+
+
+def _inverted(form: Sequence[tuple[int, int, int, int, int]]) -> nn.Sequential:
+    """Planes of 3 channels -> planes. form: rows of EFFICIENTNET."""
+    plain: dict[str, Any] = {"kernel_size": 3, "activation": "relu6"}
+    first = Convolution(3, 32, stride=(2, 2), lean=1, **plain)
+    stages, n_in = nn.Sequential(Stage(first, residuals=0, **plain)), 32
+    for layers, n_out, kernel_size, stride, widening in form:
         layer = partial(Inverted, kernel_size=kernel_size, widening=widening)
         for i in range(layers):
             stages.append(layer(n_in, n_out, stride=1 if i else stride))
             n_in = n_out
-    return nn.Sequential(Pixels(), stages, Grid(), Project(n_in, spec.out, dropout=spec.dropout))
+    return stages
+
+
+def _beside(spec: Spec) -> nn.Sequential:
+    """As _picture at half the size, beside what EfficientNet's first five stages see in the whole:
+    they tell photographs apart, and few pictures suffice to learn from what they see."""
+    form = EFFICIENTNET[:5]
+    n_seen = form[-1][1]
+    whole = (_inverted(form), Grid(), Level(n_seen), Statistics(n_seen, spec.out))
+    return nn.Sequential(
+        Pixels(), Beside(nn.Sequential(Halve(), *_cells(spec)), nn.Sequential(*whole))
+    )
 
 
 Figures = Sequence[float] | Tensor
@@ -326,6 +348,7 @@ TEXT: dict[str, TextBuilder] = {
 IMAGE: dict[str, Callable[[Spec], nn.Sequential]] = {
     "cnn": _picture,
     "efficientnet": _efficientnet,
+    "cnn-efficientnet": _beside,
 }
 """kind -> (spec) -> encoder."""
 

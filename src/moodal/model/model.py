@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -102,14 +102,18 @@ class Network(nn.Module):
         assert isinstance(encoder, nn.Sequential), "an encoder is a row of layers"
         return 1 + len(encoder) - int(layer)
 
-    def freeze(self, modalities: Subset) -> None:
-        """These encoders learn no more. Raises: ConfigError for one that is not there."""
-        if missing := [m for m in modalities if m not in self.modalities]:
+    def frozen(self, names: Sequence[str]) -> list[nn.Module]:
+        """What learns no more: encoders, or parts of them ("image.1.path").
+
+        Raises: ConfigError for what is not there.
+        """
+        parts = dict(self.encoders.named_modules())
+        if missing := [name for name in names if name not in parts]:
             raise ConfigError(
-                f"train.freeze={list(modalities)}: the model does not read {', '.join(missing)}"
+                f"train.freeze={list(names)}: the model has no {', '.join(missing)}; name "
+                f"{', '.join(self.modalities)} or parts of their encoders"
             )
-        for modality in modalities:
-            self.encoders[modality].requires_grad_(False)
+        return [parts[name] for name in names]
 
     def stride(self, modality: Modality) -> int:
         """Positions of the input that one of the encoding stands for."""

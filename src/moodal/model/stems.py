@@ -121,6 +121,16 @@ class Pixels(nn.Module):
         return Seq(x.permute(0, 3, 1, 2), mask)
 
 
+class Halve(nn.Module):
+    """Means of 2 x 2 cells: planes (B, N, S, F) -> (B, N, ceil(S/2), ceil(F/2)), of real rows."""
+
+    def forward(self, planes: Seq[Tensor]) -> Seq[Tensor]:
+        x, mask = planes
+        shown = mask[:, None, :, None].to(x.dtype)
+        share = F.avg_pool2d(shown, (2, 1), ceil_mode=True).clamp(min=0.5)  # 0.5: the last row
+        return Seq(F.avg_pool2d(x * shown, 2, ceil_mode=True) / share, mask[:, ::2])
+
+
 class Spectrum(nn.Module):
     """Frames (B, S, F) -> one plane (B, 1, S, F)."""
 
@@ -176,7 +186,14 @@ class Bands(nn.Module):
         return Seq(self.mix(bands), mask)
 
 
-# The whole recording
+# The whole recording, or picture
+
+
+class Level(nn.LayerNorm):
+    """Layer normalisation of positions (B, S, N)."""
+
+    def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:  # type: ignore[override]
+        return Seq(super().forward(source.x), source.mask)
 
 
 class Statistics(nn.Module):
@@ -213,7 +230,7 @@ class Beside(nn.Module):
     def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
         x, mask = self.path(source)
         share = mask.sum(1, keepdim=True).clamp(min=1).to(x.dtype).rsqrt()  # (B, 1)
-        return Seq(x + (self.whole(source) * share).unsqueeze(1), mask)
+        return hide(Seq(x + (self.whole(source) * share).unsqueeze(1), mask))
 
 
 # Out again

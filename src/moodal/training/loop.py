@@ -93,7 +93,8 @@ class _Fit:
     def __init__(self, job: Job, watch: Watch) -> None:
         self.job, self.state, self.watch = job, State(), watch
         settings = job.settings
-        job.network.freeze(settings.freeze)
+        for part in job.network.frozen(settings.freeze):
+            part.requires_grad_(False)
         # Accelerate keeps one precision for the process; a run has its own.
         AcceleratorState._reset_state()
         # A batch may lack a modality; then its encoder has no gradient in that step.
@@ -121,8 +122,8 @@ class _Fit:
             disable=None if self.accelerator.is_main_process else True,
         )
         self.wrapped.train()
-        for modality in self.job.settings.freeze:  # nor may its running means move
-            self.network.encoders[modality].eval()
+        for part in self.network.frozen(self.job.settings.freeze):
+            part.eval()  # nor may its running means move
         for batch in bar:
             self.state.loss_sum += self._step(batch)
             self.state.step += self.accelerator.num_processes
