@@ -9,9 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from moodal import config
 from moodal.data import manifest
+from moodal.model.encoders import IMAGE, Spec
 from moodal.types import Record
 from recipes.base import train
 from recipes.base.sets import LABELS, SETS
@@ -114,6 +117,7 @@ def test_a_stage_is_trained_when_what_it_starts_from_is_there(
 
     monkeypatch.setattr(train, "ProcessPoolExecutor", Late)
     monkeypatch.setattr(train, "_find_teachers", lambda: None)
+    monkeypatch.setattr(train, "_find_photographs", lambda _: None)
     monkeypatch.setattr(train, "prepare", lambda *_: None)
     monkeypatch.setattr(train, "teach", lambda _, lang: done.append(lang))
     monkeypatch.setattr(train, "_tell", lambda _: done.append("told"))
@@ -125,4 +129,32 @@ def test_a_stage_is_trained_when_what_it_starts_from_is_there(
     for stage in STAGES.values():
         assert all(done.index(parent) < done.index(stage.name) for parent in stage.start)
     assert max(map(done.index, [*train.LANGS, "text"])) < done.index("told") < done.index("taught")
+    assert done.index("image") < done.index("joint")  # whose encoder of faces it takes
     assert done[-1] == "base"
+
+
+def test_the_joint_stage_sees_faces_as_image_did_and_photographs_as_given(tmp_path: Path) -> None:
+    faces, photographs = (
+        IMAGE[kind](Spec(width=train.WIDTH)).state_dict() for kind in ("cnn", "efficientnet")
+    )
+    (tmp_path / "models" / "image").mkdir(parents=True)
+    (tmp_path / "joint").mkdir()
+    named = {f"encoders.image.{name}": values for name, values in faces.items()}
+    save_file(named | {"bias": torch.zeros(3)}, tmp_path / "models/image/weights.safetensors")
+    given = {n: v for n, v in photographs.items() if n.startswith("1.")}
+    save_file(given, tmp_path / train.PHOTOGRAPHS)
+    run = config.load(settings=train.JOINT.settings)
+    encoder = IMAGE[run.image_encoder.kind](Spec(width=run.image_encoder.width))
+    told = encoder.load_state_dict(load_file(train._pictures(tmp_path)), strict=False)
+    assert {n.rpartition(".")[0] for n in told.missing_keys if "whole" in n} == {
+        "1.whole.2",
+        "1.whole.3.linear",
+    }
+    assert all(n.startswith(("0.", "1.whole.")) for n in told.missing_keys)
+    parts = encoder.state_dict()
+    for name in run.train.freeze[2:]:
+        kept = {n: values for n, values in parts.items() if n.startswith(name[len("image.") :])}
+        assert kept
+        for n, values in kept.items():
+            theirs = n.replace("1.path.", "") if "path" in n else n.replace("1.whole.0.", "1.")
+            assert torch.equal(values, (faces if "path" in n else photographs)[theirs]), n
