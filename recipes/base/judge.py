@@ -154,8 +154,9 @@ _LIMITS = """## Limits
 Most sets allow research only, two forbid commercial use, two state nothing, one asks for its own
 licence on what is derived from it; of the models that taught it, MiniLM (English) is under
 Apache-2.0, M3E (Chinese) for research alone. Of photographs it sees what EfficientNet-Lite0
-(Apache-2.0) does, which learned from ImageNet, whose terms say research. Whether weights are derived from data is not settled
-law: take these weights for research, and for anything else train your own with `moodal train`.
+(Apache-2.0) does, which learned from ImageNet, whose terms say research. Whether weights are
+derived from data is not settled law: take these weights for research, and for anything else train
+your own with `moodal train`.
 """
 
 if __name__ == "__main__":

@@ -25,7 +25,13 @@ CASES = [
     ("gated", "cnn", ("tokens", "cnn"), ("vectors", "mlp"), ("frames", "gru")),
     ("tensor", "mlp", ("tokens", "gru"), ("vectors", "gru"), ("frames", "lstm")),
     ("lowrank", "mlp", ("tokens", "lstm"), ("vectors", "lstm"), ("frames", "transformer")),
-    ("crossmodal", "mlp", ("tokens", "transformer"), ("vectors", "mlp"), ("vectors", "mlp")),
+    (
+        "crossmodal",
+        "mlp",
+        ("tokens", "transformer"),
+        ("picture", "cnn-efficientnet"),
+        ("vectors", "mlp"),
+    ),
     ("attention", "cnn", ("vectors", "mlp"), ("picture", "cnn"), ("vectors", "lstm")),
     ("bottleneck", "mlp", ("vectors", "gru"), ("picture", "efficientnet"), ("vectors", "mlp")),
 ]

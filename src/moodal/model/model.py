@@ -14,7 +14,7 @@ from moodal.model.answers import Answer, Frames, Text
 from moodal.model.fusion import ordered
 from moodal.model.planes import Stage
 from moodal.model.stems import TimeConvolution
-from moodal.types import Modality, Seq, Subset
+from moodal.types import Modality, Seq
 
 
 class Answers(NamedTuple):
