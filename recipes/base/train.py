@@ -121,7 +121,7 @@ JOINT = Stage(
         "image.size=96",
         "image_encoder.kind=cnn-efficientnet",
         f"image_encoder.width={WIDTH}",
-        "train.freeze=[text,audio,image.1.path,image.1.whole.0]",
+        "train.freeze=[text,audio,image.1.path,image.1.whole.0,image.2]",
     ),
     rows="joint/taught.jsonl",
     start=("taught", "audio"),
@@ -233,10 +233,14 @@ def _pictures(out: Path) -> Path:
     from moodal.model import encoders
 
     own = encoders.IMAGE["cnn-efficientnet"](encoders.Spec(width=WIDTH)).state_dict()
-    faces = load_file(out / "models" / IMAGE.name / bundle.WEIGHTS)
-    begun = {name.replace("encoders.image.", "1.path."): values for name, values in faces.items()}
-    for name, values in load_file(out / PHOTOGRAPHS).items():
-        begun[name.replace("1.", "1.whole.0.", 1)] = values
+    places = {"encoders.image.1.": "1.path.1.", "encoders.image.3.": "2.", "1.": "1.whole.0."}
+    given = load_file(out / "models" / IMAGE.name / bundle.WEIGHTS) | load_file(out / PHOTOGRAPHS)
+    begun = {
+        here + name.removeprefix(there): values
+        for there, here in places.items()
+        for name, values in given.items()
+        if name.startswith(there)
+    }
     file = out / JOINT.name / "pictures.safetensors"
     save_file({name: values for name, values in begun.items() if name in own}, file)
     return file

@@ -22,6 +22,7 @@ MADE: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     **{f"text {k}": (TEXT, (f"text_encoder.kind={k}",)) for k in ("bag", "cnn", "gru", "lstm")},
     "text transformer": (TEXT, ("text_encoder.kind=transformer",)),
     "photographs": ({"image": "picture"}, ("image_encoder.kind=efficientnet",)),
+    "faces and photographs": ({"image": "picture"}, ("image_encoder.kind=cnn-efficientnet",)),
     **{f"sound {k}": (SOUND, (f"audio_encoder.kind={k}",)) for k in ("cnn", "gru", "transformer")},
     "speech": (SOUND, ("task=transcribe", "audio_encoder.kind=tdnn-gru")),
     **{
@@ -32,8 +33,8 @@ MADE: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     **{f"summary {k}": (SYMBOLS, ("task=summarise", f"text_encoder.kind={k}"))
        for k in ("cnn", "gru", "transformer")},
 }  # fmt: skip
-NORMED = ("speech",)
-"""Its channels are normalised together, so that each that goes moves the others."""
+NORMED = ("speech", "faces and photographs")
+"""Their channels are normalised together, so that each that goes moves the others."""
 
 Made = Callable[..., tuple[Network, Any]]
 

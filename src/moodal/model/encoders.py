@@ -218,14 +218,14 @@ def _planes(
 
 def _picture(spec: Spec) -> nn.Sequential:
     """Seq(x (B, S, F, 3) uint8, mask (B, S)) -> Seq (B, ceil(S/16) * ceil(F/16), D)."""
-    return nn.Sequential(Pixels(), *_cells(spec))
+    project = Project(2 * spec.width, spec.out, dropout=spec.dropout)
+    return nn.Sequential(Pixels(), _halving(spec), Grid(), project)
 
 
-def _cells(spec: Spec) -> tuple[nn.Module, ...]:
+def _halving(spec: Spec) -> nn.Sequential:
+    """Planes of 3 channels -> planes of twice the width, a sixteenth of each side."""
     width = spec.width
-    channels = (width // 4, width // 2, width, 2 * width)
-    stages = _planes(3, channels, (2, 2, 2, 2), spec)
-    return stages, Grid(), Project(channels[-1], spec.out, dropout=spec.dropout)
+    return _planes(3, (width // 4, width // 2, width, 2 * width), (2, 2, 2, 2), spec)
 
 
 EFFICIENTNET = (
@@ -267,11 +267,11 @@ def _beside(spec: Spec) -> nn.Sequential:
     """As _picture at half the size, beside what EfficientNet's first five stages see in the whole:
     they tell photographs apart, and few pictures suffice to learn from what they see."""
     form = EFFICIENTNET[:5]
-    n_seen = form[-1][1]
-    whole = (_inverted(form), Grid(), Level(n_seen), Statistics(n_seen, spec.out))
-    return nn.Sequential(
-        Pixels(), Beside(nn.Sequential(Halve(), *_cells(spec)), nn.Sequential(*whole))
-    )
+    n_seen, n_cell = form[-1][1], 2 * spec.width
+    path = nn.Sequential(Halve(), _halving(spec), Grid())
+    whole = nn.Sequential(_inverted(form), Grid(), Level(n_seen), Statistics(n_seen, n_cell))
+    project = Project(n_cell, spec.out, dropout=spec.dropout)
+    return nn.Sequential(Pixels(), Beside(path, whole), project)
 
 
 Figures = Sequence[float] | Tensor

@@ -230,7 +230,7 @@ class Beside(nn.Module):
     def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
         x, mask = self.path(source)
         share = mask.sum(1, keepdim=True).clamp(min=1).to(x.dtype).rsqrt()  # (B, 1)
-        return hide(Seq(x + (self.whole(source) * share).unsqueeze(1), mask))
+        return Seq(x + (self.whole(source) * share).unsqueeze(1), mask)
 
 
 # Out again
