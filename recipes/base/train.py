@@ -219,6 +219,7 @@ def _find_teachers() -> None:
 
 
 def _find_photographs(out: Path) -> None:
+    """What others' encoder of photographs knows, as a file: now, and not in the last stage."""
     from recipes import photos
 
     out.mkdir(parents=True, exist_ok=True)
