@@ -156,9 +156,9 @@ class Encoder(Stage):
     """One modality's encoder."""
 
     kind: str = "auto"
-    """Text: bag, cnn, gru, lstm, transformer. Image: cnn, efficientnet,
-    cnn-efficientnet. Audio: cnn, gru, lstm, transformer and, for what is said, tdnn-gru and
-    tdnn-transformer. Features: mlp, gru, lstm. auto = bag, cnn, cnn, mlp."""
+    """Text: bag, cnn, gru, lstm, transformer. Image: cnn, efficientnet, cnn-efficientnet. Audio:
+    cnn, gru, lstm, transformer and, for what is said, tdnn-gru and tdnn-transformer. Features: mlp,
+    gru, lstm. auto = bag, cnn, cnn, mlp."""
     weights: Path | None = None
     """Trained elsewhere, to start from: a safetensors file of (a part of) the encoder's tensors, by
     the names of its state_dict."""

@@ -189,11 +189,15 @@ class Bands(nn.Module):
 # The whole recording, or picture
 
 
-class Level(nn.LayerNorm):
-    """Layer normalisation of positions (B, S, N)."""
+class Level(nn.Module):
+    """Layer normalisation of positions (B, S, N), each by itself."""
 
-    def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:  # type: ignore[override]
-        return Seq(super().forward(source.x), source.mask)
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(n)
+
+    def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
+        return Seq(self.norm(source.x), source.mask)
 
 
 class Statistics(nn.Module):
