@@ -24,6 +24,7 @@ MADE: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     "photographs": ({"image": "picture"}, ("image_encoder.kind=efficientnet",)),
     "faces and photographs": ({"image": "picture"}, ("image_encoder.kind=cnn-efficientnet",)),
     **{f"sound {k}": (SOUND, (f"audio_encoder.kind={k}",)) for k in ("cnn", "gru", "transformer")},
+    "voices": (SOUND, ("audio_encoder.kind=ge2e",)),
     "speech": (SOUND, ("task=transcribe", "audio_encoder.kind=tdnn-gru")),
     **{
         f"fusion {k}": (PAIR, (f"fusion.kind={k}", "head.hidden=12"))
@@ -33,7 +34,7 @@ MADE: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     **{f"summary {k}": (SYMBOLS, ("task=summarise", f"text_encoder.kind={k}"))
        for k in ("cnn", "gru", "transformer")},
 }  # fmt: skip
-NORMED = ("speech", "faces and photographs")
+NORMED = ("speech", "faces and photographs", "voices")
 """Their channels are normalised together, so that each that goes moves the others."""
 
 Made = Callable[..., tuple[Network, Any]]

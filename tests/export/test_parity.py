@@ -33,7 +33,7 @@ CASES = [
         ("vectors", "mlp"),
     ),
     ("attention", "cnn", ("vectors", "mlp"), ("picture", "cnn"), ("vectors", "lstm")),
-    ("bottleneck", "mlp", ("vectors", "gru"), ("picture", "efficientnet"), ("vectors", "mlp")),
+    ("bottleneck", "mlp", ("vectors", "gru"), ("picture", "efficientnet"), ("frames", "ge2e")),
 ]
 # task, more settings, the kinds of what is read; symbols by every encoder that reads them.
 TEXTS: list[tuple[str, tuple[str, ...], dict[str, str]]] = [

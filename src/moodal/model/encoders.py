@@ -25,6 +25,7 @@ from moodal.model.layers import (
     Blocks,
     Positions,
     SameConvolution,
+    Windows,
     hide,
     masked_softmax,
 )
@@ -36,12 +37,14 @@ from moodal.model.stems import (
     Halve,
     Level,
     Pixels,
+    Power,
     Project,
     Spectrum,
     Standardise,
     Statistics,
     TimeConvolution,
     Tokens,
+    Whole,
 )
 from moodal.types import Seq
 
@@ -316,6 +319,24 @@ def _speech(body: Body, mean: Figures, std: Figures, spec: Spec) -> nn.Sequentia
     )
 
 
+VOICE = {"layers": 3, "length": 160}
+VOICE_WIDTH = 256
+"""Of each layer. Source: https://github.com/resemble-ai/Resemblyzer, a smaller form of the network
+of Wan et al., Generalized End-to-End Loss for Speaker Verification (2018), section 3.1, which has
+three layers of 768, and hears 1.6 s at a time."""
+
+
+def _voice(mean: Figures, std: Figures, spec: Spec) -> nn.Sequential:
+    """Seq(x (B, S, F) log-mel, mask) -> Seq (B, 1, D); its form is given, for weights that were
+    trained elsewhere, to tell speakers apart: of the spec only out, width and dropout count."""
+    return nn.Sequential(
+        Power(),
+        Windows(len(mean), VOICE_WIDTH, **VOICE),
+        Whole(Statistics(2 * VOICE_WIDTH, spec.width, level=True)),
+        Project(spec.width, spec.out, dropout=spec.dropout),
+    )
+
+
 def _vectors(body: Body, mean: Figures, std: Figures, spec: Spec) -> nn.Sequential:
     """Seq(x (B, S, D_in) precomputed features, mask) -> Seq (B, S, D)."""
     return nn.Sequential(
@@ -357,6 +378,7 @@ AUDIO: dict[str, Callable[[Figures, Figures, Spec], nn.Sequential]] = {
     "gru": partial(_sound, _shallow, _gru),
     "lstm": partial(_sound, _shallow, _lstm),
     "transformer": partial(_sound, _shallow, _transformer),
+    "ge2e": _voice,
     "tdnn-gru": partial(_speech, _gru),
     "tdnn-transformer": partial(_speech, _transformer),
 }

@@ -238,6 +238,29 @@ class Bidirectional(nn.Module):
         return hide(Seq(torch.cat([forth, reorder(back, turn)], 2), mask))
 
 
+class Windows(nn.Module):
+    """LSTM layers over stretches of `length` positions, each from its own beginning and all side by
+    side: (B, S, n_in) -> (B, S', 2 * n_hidden), what the last two layers tell; S' = S rounded up to
+    whole stretches."""
+
+    def __init__(self, n_in: int, n_hidden: int, *, layers: int, length: int) -> None:
+        super().__init__()
+        self.length = length
+        sizes = [n_in] + [n_hidden] * (layers - 1)
+        self.layers = nn.ModuleList(nn.LSTM(n, n_hidden, batch_first=True) for n in sizes)
+
+    def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
+        x, mask = hide(source)
+        whole = (x.shape[1] + self.length - 1) // self.length * self.length
+        mask = F.pad(mask, (0, self.length - 1))[:, :whole]
+        x = F.pad(x, (0, 0, 0, self.length - 1))[:, :whole]
+        told = [x.reshape(-1, self.length, x.shape[2])]
+        for layer in self.layers:
+            told.append(layer(told[-1])[0])
+        found = torch.cat(told[-2:], 2)
+        return hide(Seq(found.reshape(x.shape[0], -1, found.shape[2]), mask))
+
+
 def reversal(mask: Tensor) -> Tensor:
     """(B, S) -> indices (B, S) that turn the real part round and leave the padding in place."""
     here = torch.arange(mask.shape[1], device=mask.device).unsqueeze(0)

@@ -138,6 +138,17 @@ class Spectrum(nn.Module):
         return Seq(source.x.unsqueeze(1), source.mask)
 
 
+class Power(nn.Module):
+    """Log-mel frames (B, S, F) -> the power in each band, the mean of a recording's frames 1 in
+    all: how far the microphone was does not count."""
+
+    def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
+        x, mask = source
+        power, _ = hide(Seq(x.exp(), mask))
+        whole = masked_mean(power.sum(2, keepdim=True), mask).unsqueeze(2)  # (B, 1, 1)
+        return Seq(power / whole.clamp(min=1e-12), mask)
+
+
 class TimeConvolution(nn.Module):
     """Filters over neighbouring frames, all bands at once, that stride: (B, S, n_in) -> (B, S',
     n_out); layer-normalised and activated.
@@ -201,14 +212,16 @@ class Level(nn.Module):
 
 
 class Statistics(nn.Module):
-    """(B, S, F) -> (B, W): linear in the mean and the deviation of each band over real positions.
+    """(B, S, F) -> (B, W): linear in the mean and the deviation of each band over real positions,
+    which are layer-normalised before if they are to be levelled.
 
     Source: Snyder et al., X-vectors (2018), section 2: statistics pooling; there of the network's
     own frames, here of the frames it is given, so that few rows suffice to learn from it.
     """
 
-    def __init__(self, n_in: int, width: int) -> None:
+    def __init__(self, n_in: int, width: int, *, level: bool = False) -> None:
         super().__init__()
+        self.norm = nn.LayerNorm(2 * n_in) if level else nn.Identity()
         self.linear = nn.Linear(2 * n_in, width)
 
     def forward(self, frames: Seq[Tensor]) -> Tensor:
@@ -216,8 +229,20 @@ class Statistics(nn.Module):
         mean = masked_mean(x, mask)  # (B, F)
         variance = masked_mean((x - mean.unsqueeze(1)).square(), mask)
         # The root has no slope at 0, where a band of a single frame lies.
-        statistics: Tensor = self.linear(torch.cat([mean, (variance + 1e-4).sqrt()], 1))
+        told = torch.cat([mean, (variance + 1e-4).sqrt()], 1)
+        statistics: Tensor = self.linear(self.norm(told))
         return statistics
+
+
+class Whole(nn.Module):
+    """What is said of all positions, as the only one: (B, S, F) -> Seq (B, 1, W)."""
+
+    def __init__(self, says: nn.Module) -> None:
+        super().__init__()
+        self.says = says
+
+    def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
+        return Seq(self.says(source).unsqueeze(1), source.mask.any(1, keepdim=True))
 
 
 class Beside(nn.Module):

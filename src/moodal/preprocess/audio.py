@@ -154,7 +154,7 @@ III: a fixed filter adds a constant to the log spectrum, which subtracting the m
 def _log_mel(framed: NDArray[np.float32], n_mels: int) -> NDArray[np.float32]:
     """(S, length) -> (S, n_mels): ln of the power that each mel filter lets through."""
     n_frames, length = framed.shape
-    window, filters = _hann(length), _mel_filters(length, n_mels)
+    window, filters = _hann(length), mel_filters(length, n_mels)
     energies = np.empty((n_frames, n_mels), np.float32)
     padded = np.zeros((min(n_frames, _BLOCK_FRAMES), _n_fft(length)), np.float32)
     for start in range(0, n_frames, _BLOCK_FRAMES):
@@ -181,7 +181,7 @@ def _hann(length: int) -> NDArray[np.float32]:
 
 
 @functools.cache
-def _mel_filters(length: int, n_mels: int) -> NDArray[np.float32]:
+def mel_filters(length: int, n_mels: int) -> NDArray[np.float32]:
     """(n_fft / 2 + 1, n_mels): triangles from 0 Hz to half the rate, their corners equally far
     apart in mel = 2595 log10(1 + hertz / 700), the peak of each 1.
 
