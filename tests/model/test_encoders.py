@@ -22,8 +22,8 @@ from moodal.model.encoders import (
     Recurrent,
     Spec,
 )
-from moodal.model.layers import masked_root_sum
-from moodal.model.stems import Bands, Beside, Pixels, Standardise, Statistics, Tokens
+from moodal.model.layers import Windows, masked_root_sum
+from moodal.model.stems import Bands, Beside, Pixels, Power, Standardise, Statistics, Tokens
 from moodal.types import Seq
 
 SPEC = Spec(out=10, width=12, layers=2, heads=2)
@@ -259,6 +259,39 @@ def test_a_single_frame_deviates_from_nothing_and_still_teaches() -> None:
     Statistics(2, 4)(Seq(frames, lengths(1))).sum().backward()
     assert frames.grad is not None
     assert frames.grad.isfinite().all()
+
+
+def test_a_voice_is_one_position_however_loud_and_long() -> None:
+    encoder = settled(AUDIO["ge2e"](torch.zeros(12), torch.ones(12), SPEC))
+    frames = torch.randn(1, 400, 12)
+    x, mask = encoder(Seq(frames, lengths(400)))
+    assert (x.shape, mask.tolist()) == ((1, 1, 10), [[True]])
+    louder = encoder(Seq(frames + 3, lengths(400))).x
+    torch.testing.assert_close(louder, x)
+    assert (encoder(Seq(frames[:, :300], lengths(300))).x - x).abs().max() > 1e-4
+
+
+def test_power_is_the_mean_of_frames_at_a_time_and_one_in_all() -> None:
+    power = torch.tensor([[[1.0, 3], [2, 2], [5, 7], [GARBAGE[torch.float32]] * 2]])
+    x, mask = Power(2)(Seq(power.log(), lengths(3, 4)[:1]))
+    assert mask.tolist() == [[True, True]]
+    level = (4 + 4 + 12) / 3
+    torch.testing.assert_close(x * level, torch.tensor([[[1.5, 2.5], [5, 7]]]))
+
+
+def test_stretches_are_read_side_by_side_each_from_its_own_beginning() -> None:
+    torch.manual_seed(0)
+    windows, x = Windows(3, 4, layers=3, length=5).eval(), torch.randn(2, 12, 3)
+    told, mask = windows(Seq(x, lengths(12, 7)))
+    assert told.shape == (2, 15, 8)
+    assert mask.sum(1).tolist() == [12, 7]
+    assert not told[~mask].any()
+    for row, start, end in ((0, 0, 5), (0, 5, 10), (0, 10, 12), (1, 5, 7)):
+        part, after = x[row : row + 1, start:end], []
+        for layer in windows.layers:
+            part, _ = layer(part)
+            after.append(part)
+        torch.testing.assert_close(told[row : row + 1, start:end], torch.cat(after[1:], 2))
 
 
 class Says(nn.Module):

@@ -118,6 +118,7 @@ def test_a_stage_is_trained_when_what_it_starts_from_is_there(
     monkeypatch.setattr(train, "ProcessPoolExecutor", Late)
     monkeypatch.setattr(train, "_find_teachers", lambda: None)
     monkeypatch.setattr(train, "_find_photographs", lambda _: None)
+    monkeypatch.setattr(train, "_find_voices", lambda _: None)
     monkeypatch.setattr(train, "prepare", lambda *_: None)
     monkeypatch.setattr(train, "teach", lambda _, lang: done.append(lang))
     monkeypatch.setattr(train, "_tell", lambda _: done.append("told"))

@@ -319,19 +319,19 @@ def _speech(body: Body, mean: Figures, std: Figures, spec: Spec) -> nn.Sequentia
     )
 
 
-VOICE = {"layers": 3, "length": 160}
 VOICE_WIDTH = 256
-"""Of each layer. Source: https://github.com/resemble-ai/Resemblyzer, a smaller form of the network
-of Wan et al., Generalized End-to-End Loss for Speaker Verification (2018), section 3.1, which has
-three layers of 768, and hears 1.6 s at a time."""
+"""Of each of three layers. Source: https://github.com/resemble-ai/Resemblyzer, a smaller form of
+the network of Wan et al., Generalized End-to-End Loss for Speaker Verification (2018), section 3.1;
+it hears 1.6 s at a time."""
 
 
 def _voice(mean: Figures, std: Figures, spec: Spec) -> nn.Sequential:
     """Seq(x (B, S, F) log-mel, mask) -> Seq (B, 1, D); its form is given, for weights that were
-    trained elsewhere, to tell speakers apart: of the spec only out, width and dropout count."""
+    trained elsewhere, to tell speakers apart: of the spec only out, width and dropout count. Two
+    frames of 10 ms are heard as one: half the time, and nearly as much is told."""
     return nn.Sequential(
-        Power(),
-        Windows(len(mean), VOICE_WIDTH, **VOICE),
+        Power(2),
+        Windows(len(mean), VOICE_WIDTH, layers=3, length=80),
         Whole(Statistics(2 * VOICE_WIDTH, spec.width, level=True)),
         Project(spec.width, spec.out, dropout=spec.dropout),
     )

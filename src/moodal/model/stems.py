@@ -139,14 +139,25 @@ class Spectrum(nn.Module):
 
 
 class Power(nn.Module):
-    """Log-mel frames (B, S, F) -> the power in each band, the mean of a recording's frames 1 in
-    all: how far the microphone was does not count."""
+    """Log-mel frames (B, S, F) -> (B, ceil(S / n), F), the power in each band, the mean of n frames
+    at a time. In all bands a recording has 1 in the mean: how far the microphone was does not
+    count."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.n = n
 
     def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
         x, mask = source
         power, _ = hide(Seq(x.exp(), mask))
-        whole = masked_mean(power.sum(2, keepdim=True), mask).unsqueeze(2)  # (B, 1, 1)
-        return Seq(power / whole.clamp(min=1e-12), mask)
+        level = masked_mean(power.sum(2, keepdim=True), mask).unsqueeze(2)  # (B, 1, 1)
+        share = mask.to(x.dtype).unsqueeze(1)
+        means = [
+            F.avg_pool1d(part, self.n, ceil_mode=True) for part in (power.transpose(1, 2), share)
+        ]
+        power, share = (part.transpose(1, 2) for part in means)
+        told = power / (share * level).clamp(min=1e-12)
+        return hide(Seq(told, mask[:, :: self.n]))
 
 
 class TimeConvolution(nn.Module):
