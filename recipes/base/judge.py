@@ -145,7 +145,8 @@ _LIMITS = """## Limits
   is right half of the time: hear it beside the words.
 * Words of a tweet whose picture is missing are taken for words alone; mvsa-single's labels are of
   both, so its words alone score low here.
-* Speech: acted emotions of 22 speakers, the same few sentences. Of real calls nothing is known.
+* Speech: acted emotions of 22 speakers, the same few sentences, heard by what tells thousands of
+  speakers apart. Of real calls nothing is known.
 * No set here has text, picture and voice of one moment: how three agree was learned from
   synthetic triples, and no score of three is given.
 * Not for decisions about people (hiring, credit, health, policing), nor for reading emotions at
@@ -156,7 +157,9 @@ _LIMITS = """## Limits
 Most sets allow research only, two forbid commercial use, two state nothing, one asks for its own
 licence on what is derived from it; of the models that taught it, MiniLM (English) is under
 Apache-2.0, M3E (Chinese) for research alone. Of photographs it sees what EfficientNet-Lite0
-(Apache-2.0) does, which learned from ImageNet, whose terms say research. Whether weights are
+(Apache-2.0) does, which learned from ImageNet, whose terms say research; of voices what the network
+of Resemblyzer (Apache-2.0) hears, which learned from LibriSpeech (CC BY 4.0)
+and VoxCeleb (speech of public videos, whose rights lie with others). Whether weights are
 derived from data is not settled law: take these weights for research, and for anything else train
 your own with `moodal train`.
 """

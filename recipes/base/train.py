@@ -164,12 +164,7 @@ def main() -> None:
     given = parser.parse_args()
     chosen = given.stage or list(STAGES)
     started = time.monotonic()
-    if TAUGHT.name in chosen:
-        _find_teachers()
-    if AUDIO.name in chosen:
-        _find_voices(given.out)
-    if JOINT.name in chosen:
-        _find_photographs(given.out)
+    _find(chosen, given.out)
     prepare(given.data, given.out, given.without)
     with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
         # The longest first; pictures and speech beside what the teachers' pupil learns.
@@ -219,8 +214,18 @@ def _unsure(out: Path, stage: Stage) -> Iterator[str]:
                 yield json.dumps({**row, "probabilities": even}, ensure_ascii=False)
 
 
+def _find(chosen: list[str], out: Path) -> None:
+    """What others have made: now, and not when hours have gone by."""
+    if TAUGHT.name in chosen:
+        _find_teachers()
+    if AUDIO.name in chosen:
+        _find_voices(out)
+    if JOINT.name in chosen:
+        _find_photographs(out)
+
+
 def _find_teachers() -> None:
-    """Raises: DataError for one that is missing: now, and not when the other has learned."""
+    """Raises: DataError for one that is missing."""
     from recipes.base import teacher
 
     for given in teacher.TEACHERS.values():
@@ -228,7 +233,7 @@ def _find_teachers() -> None:
 
 
 def _find_photographs(out: Path) -> None:
-    """What others' encoder of photographs knows, as a file: now, and not in the last stage."""
+    """What others' encoder of photographs knows, as a file."""
     from recipes import photos
 
     out.mkdir(parents=True, exist_ok=True)
@@ -238,7 +243,8 @@ def _find_photographs(out: Path) -> None:
 def _find_voices(out: Path) -> None:
     """What others' encoder of voices knows, as a file.
 
-    Raises: DataError if its package is missing."""
+    Raises: DataError if its package is missing.
+    """
     from recipes import voices
 
     out.mkdir(parents=True, exist_ok=True)

@@ -157,8 +157,8 @@ class Encoder(Stage):
 
     kind: str = "auto"
     """Text: bag, cnn, gru, lstm, transformer. Image: cnn, efficientnet, cnn-efficientnet. Audio:
-    cnn, gru, lstm, transformer and, for what is said, tdnn-gru and tdnn-transformer. Features: mlp,
-    gru, lstm. auto = bag, cnn, cnn, mlp."""
+    cnn, gru, lstm, transformer, ge2e and, for what is said, tdnn-gru and tdnn-transformer.
+    Features: mlp, gru, lstm. auto = bag, cnn, cnn, mlp."""
     weights: Path | None = None
     """Trained elsewhere, to start from: a safetensors file of (a part of) the encoder's tensors, by
     the names of its state_dict."""
