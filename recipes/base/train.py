@@ -29,6 +29,7 @@ import numpy as np
 import moodal
 from moodal import bundle
 from moodal.compress.quantise import quantise
+from moodal.types import Prediction
 from recipes.base import manifests, names, outliers, phrases, sets
 
 SEED = 0
@@ -97,6 +98,13 @@ IMAGE = Stage(
     ),
     rows="image/shown.jsonl",
 )
+# The same once more, of labels and of what the stage before makes of the faces.
+FACES = Stage(
+    "faces",
+    IMAGE.modalities,
+    (*IMAGE.settings, "train.label_smoothing=0"),
+    rows="image/taught.jsonl",
+)
 AUDIO = Stage(
     "audio",
     ("audio",),
@@ -124,7 +132,7 @@ JOINT = Stage(
         "train.batch_size=64",
         "train.learning_rate=5e-4",
         "train.average=0.998",
-        # Faces at the size that `image` knows, and in colour what photographs show.
+        # Faces at the size that `faces` knows, and in colour what photographs show.
         "image.size=96",
         "image_encoder.kind=cnn-efficientnet",
         f"image_encoder.width={WIDTH}",
@@ -145,7 +153,7 @@ JOINT_WEIGHTS = {
 }
 """Class weights of the sets that are scored by macro recall or macro F1; those that are scored by
 accuracy (binary sets, mvsa-single, fer2013) show how frequent their labels are."""
-STAGES = {stage.name: stage for stage in (TEXT, IMAGE, AUDIO, TAUGHT, JOINT)}
+STAGES = {stage.name: stage for stage in (TEXT, IMAGE, FACES, AUDIO, TAUGHT, JOINT)}
 
 
 def main() -> None:
@@ -170,7 +178,12 @@ def main() -> None:
         # The longest first; pictures and speech beside what the teachers' pupil learns.
         words = [pool.submit(teach, given.out, lang) for lang in LANGS if TAUGHT.name in chosen]
         words += [pool.submit(train, name, given.out) for name in chosen if name == TEXT.name]
-        others = [pool.submit(train, n, given.out) for n in chosen if n in (IMAGE.name, AUDIO.name)]
+        others = [
+            pool.submit(
+                in_turn, [stage.name for stage in stages if stage.name in chosen], given.out
+            )
+            for stages in ((IMAGE, FACES), (AUDIO,))
+        ]
         for job in words:
             job.result()
         if TAUGHT.name in chosen:
@@ -252,7 +265,7 @@ def _find_voices(out: Path) -> None:
 
 
 def _pictures(out: Path) -> Path:
-    """The joint stage's image encoder: of faces from the stage `image`, of photographs from
+    """The joint stage's image encoder: of faces from the stage `faces`, of photographs from
     elsewhere."""
     from safetensors.torch import load_file, save_file
 
@@ -260,7 +273,7 @@ def _pictures(out: Path) -> Path:
 
     own = encoders.IMAGE["cnn-efficientnet"](encoders.Spec(width=WIDTH)).state_dict()
     places = {"encoders.image.1.": "1.path.1.", "encoders.image.3.": "2.", "1.": "1.whole.0."}
-    given = load_file(out / "models" / IMAGE.name / bundle.WEIGHTS) | load_file(out / PHOTOGRAPHS)
+    given = load_file(out / "models" / FACES.name / bundle.WEIGHTS) | load_file(out / PHOTOGRAPHS)
     begun = {
         here + name.removeprefix(there): values
         for there, here in places.items()
@@ -298,6 +311,24 @@ def _tell(out: Path) -> None:
     _write(out / TAUGHT.rows, names.exchanged(rows, known, np.random.default_rng(SEED)))
 
 
+def _answer_faces(out: Path) -> None:
+    """Half of what a face then teaches is its label, half what the stage `image` makes of it.
+
+    Source: Furlanello et al., Born-Again Neural Networks (2018), section 3.
+    """
+    model = moodal.load(out / "models" / IMAGE.name)
+    rows = list(_read(out / IMAGE.rows))
+    faces = [row for row in rows if row["label"]]
+    told = model.predict_many({"image": Path(row["image"])} for row in faces)
+    for row, answer in zip(faces, told, strict=True):
+        assert isinstance(answer, Prediction), "it has learned from this very picture"
+        row["probabilities"] = {
+            label: (share + (label == row["label"])) / 2
+            for label, share in answer.probabilities.items()
+        }
+    _write(out / FACES.rows, rows)
+
+
 def _read(file: Path) -> Iterator[Row]:
     yield from map(json.loads, file.read_text(encoding="utf-8").splitlines())
 
@@ -324,9 +355,16 @@ def _knows_bf16() -> bool:
     return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
 
 
+def in_turn(names: list[str], out: Path) -> None:
+    for name in names:
+        train(name, out)
+
+
 def train(name: str, out: Path) -> None:
     stage = STAGES[name]
     made: tuple[str, ...] = ()
+    if name == FACES.name:
+        _answer_faces(out)
     if name == AUDIO.name:
         made = (f"audio_encoder.weights={out / VOICES}",)
     if name == JOINT.name:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from moodal import config
 from moodal.data import manifest
 from moodal.model.encoders import IMAGE, Spec
-from moodal.types import Record
+from moodal.types import Prediction, Record
 from recipes.base import train
 from recipes.base.sets import LABELS, SETS
 from recipes.base.train import STAGES
@@ -130,18 +130,43 @@ def test_a_stage_is_trained_when_what_it_starts_from_is_there(
     for stage in STAGES.values():
         assert all(done.index(parent) < done.index(stage.name) for parent in stage.start)
     assert max(map(done.index, [*train.LANGS, "text"])) < done.index("told") < done.index("taught")
-    assert done.index("image") < done.index("joint")  # whose encoder of faces it takes
+    assert done.index("image") < done.index("faces") < done.index("joint")  # each of the one before
     assert done[-1] == "base"
 
 
-def test_the_joint_stage_sees_faces_as_image_did_and_photographs_as_given(tmp_path: Path) -> None:
+def test_faces_are_learned_half_of_labels_and_half_of_what_was_made_of_them(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(image: Path) -> Prediction:
+        sure = {"a.jpg": 0.8, "b.jpg": 0.2}[image.name]
+        probabilities = {"negative": sure, "neutral": 0.0, "positive": 1 - sure}
+        return Prediction("", "negative", None, probabilities, sure, ("image",), {})
+
+    known = SimpleNamespace(predict_many=lambda rows: (told(row["image"]) for row in rows))
+    monkeypatch.setattr(train.moodal, "load", lambda _: known)
+    rows = [
+        {"image": "a.jpg", "label": "negative"},
+        {"image": "", "label": "", "probabilities": {"negative": 1, "positive": 1}},
+        {"image": "b.jpg", "label": "neutral"},
+    ]
+    write(out / train.IMAGE.rows, rows)
+    train._answer_faces(out)
+    first, unsure, last = read(out / train.FACES.rows)
+    assert first["probabilities"] == pytest.approx({"negative": 0.9, "neutral": 0, "positive": 0.1})
+    assert unsure == rows[1]
+    assert last["probabilities"] == pytest.approx(
+        {"negative": 0.1, "neutral": 0.5, "positive": 0.4}
+    )
+
+
+def test_the_joint_stage_sees_faces_as_faces_did_and_photographs_as_given(tmp_path: Path) -> None:
     faces, photographs = (
         IMAGE[kind](Spec(width=train.WIDTH)).state_dict() for kind in ("cnn", "efficientnet")
     )
-    (tmp_path / "models" / "image").mkdir(parents=True)
+    (tmp_path / "models" / "faces").mkdir(parents=True)
     (tmp_path / "joint").mkdir()
     named = {f"encoders.image.{name}": values for name, values in faces.items()}
-    save_file(named | {"bias": torch.zeros(3)}, tmp_path / "models/image/weights.safetensors")
+    save_file(named | {"bias": torch.zeros(3)}, tmp_path / "models/faces/weights.safetensors")
     given = {n: v for n, v in photographs.items() if n.startswith("1.")}
     save_file(given, tmp_path / train.PHOTOGRAPHS)
     run = config.load(settings=train.JOINT.settings)
