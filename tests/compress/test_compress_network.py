@@ -46,13 +46,16 @@ def test_the_network_answers_as_its_graphs(task: str) -> None:
     assert differs(folder, folder.parent / "data" / "dev.csv") < 1e-4
 
 
-@pytest.mark.parametrize("kind", ["cnn", "gru", "lstm", "transformer"])
-def test_of_every_encoder_and_of_numbers(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "hears"),
+    [("cnn", "cnn"), ("gru", "ge2e"), ("lstm", "lstm"), ("transformer", "transformer")],
+)
+def test_of_every_encoder_and_of_numbers(kind: str, hears: str, tmp_path: Path) -> None:
     """The scale of a number is among the weights."""
     data = tiny.rows(tmp_path / "data", numeric=True)
     settings = (*tiny.SETTINGS, "task=regress", "train.epochs=1", f"text_encoder.kind={kind}",
                 "modalities=[text,audio]", "fusion.kind=attention",
-                f"cache={tmp_path / 'cache'}")  # fmt: skip
+                f"audio_encoder.kind={hears}", f"cache={tmp_path / 'cache'}")  # fmt: skip
     folder = tmp_path / "model"
     api.train(data / "train.csv", valid=data / "dev.csv", out=folder, settings=settings)
     assert float(network.load(folder).network.scale) > 1

@@ -14,6 +14,7 @@ from moodal.errors import ModelError
 from moodal.model import build, shape
 from moodal.model.build import Measured
 from moodal.model.model import Network
+from moodal.preprocess.audio import n_features
 from moodal.preprocess.batch import Lexicon
 from moodal.training import start
 
@@ -52,11 +53,8 @@ def load(folder: Path) -> Loaded:
 
 def _measured(info: Info, tensors: dict[str, Tensor]) -> Measured:
     """Of the right sizes; the values are those of the weights, which are loaded after."""
-    means = {
-        m: np.zeros(len(tensors[f"encoders.{m}.0.mean"]))
-        for m, kind in info.kinds.items()
-        if kind in ("frames", "vectors")
-    }
+    means = {m: np.zeros(width) for m, width in info.widths.items()}
+    means |= {m: np.zeros(n_features(info.audio)) for m, k in info.kinds.items() if k == "frames"}
     pieces = tensors.get("encoders.text.0.weights")
     given = "encoders.text.0.resize.weight" in tensors
     vectors = tensors["encoders.text.0.embedding.weight"].numpy() if given else None
