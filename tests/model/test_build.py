@@ -95,6 +95,11 @@ def test_an_encoder_that_the_input_does_not_have_is_refused_with_those_it_has(
         network(f"{modality}_encoder.kind={name}", kinds={modality: kind})
 
 
+def test_an_encoder_of_how_something_is_said_does_not_tell_what() -> None:
+    with pytest.raises(ConfigError, match="'ge2e' hears how .* use auto, tdnn-gru"):
+        network("task=transcribe", "audio_encoder.kind=ge2e", kinds={"audio": "frames"})
+
+
 @pytest.mark.parametrize("kind", FUSIONS)
 @pytest.mark.parametrize("head", HEADS)
 def test_every_fusion_and_head_are_built_by_their_names_and_answer(kind: str, head: str) -> None:

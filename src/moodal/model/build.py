@@ -101,6 +101,12 @@ def _summary(run: Run, modalities: Subset, built: Built, n_out: int) -> Answer:
 
 
 def _frames(run: Run, modalities: Subset, built: Built, n_out: int) -> Frames:
+    """Raises: ConfigError for an encoder that keeps no frames."""
+    if run.audio_encoder.kind == "ge2e":
+        raise ConfigError(
+            "audio_encoder.kind='ge2e' hears how a recording is spoken, not what: for "
+            f"task={run.task} use auto, tdnn-gru or tdnn-transformer"
+        )
     return Frames(heads.Each(run.fusion.width, n_out, dropout=run.head.dropout))
 
 
