@@ -96,7 +96,7 @@ def test_an_encoder_that_the_input_does_not_have_is_refused_with_those_it_has(
 
 
 def test_an_encoder_of_how_something_is_said_does_not_tell_what() -> None:
-    with pytest.raises(ConfigError, match="'ge2e' hears how .* use auto, tdnn-gru"):
+    with pytest.raises(ConfigError, match=r"'ge2e' hears how .* use auto, tdnn-gru"):
         network("task=transcribe", "audio_encoder.kind=ge2e", kinds={"audio": "frames"})
 
 
