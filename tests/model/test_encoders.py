@@ -279,6 +279,17 @@ def test_power_is_the_mean_of_frames_at_a_time_and_one_in_all() -> None:
     torch.testing.assert_close(x * level, torch.tensor([[[1.5, 2.5], [5, 7]]]))
 
 
+def test_silence_around_a_voice_and_within_it_is_not_heard() -> None:
+    encoder = settled(AUDIO["ge2e"](torch.zeros(12), torch.ones(12), SPEC))
+    frames = torch.randn(1, 30, 12)
+    pause = frames.amax() - math.log(1e8) + torch.rand(1, 9, 12)
+    paused = torch.cat([pause, frames[:, :14], pause[:, :4], frames[:, 14:], pause], 1)
+    spoken, whole = (encoder(Seq(x, lengths(x.shape[1]))).x for x in (frames, paused))
+    torch.testing.assert_close(whole, spoken)
+    quiet, _ = encoder(Seq(torch.full((1, 20, 12), -23.0), lengths(20)))  # nothing is louder
+    assert quiet.isfinite().all()
+
+
 def test_stretches_are_read_side_by_side_each_from_its_own_beginning() -> None:
     torch.manual_seed(0)
     windows, x = Windows(3, 4, layers=3, length=5).eval(), torch.randn(2, 12, 3)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from moodal.model.layers import ACTIVATIONS, hide, masked_mean
+from moodal.model.layers import ACTIVATIONS, hide, join, masked_mean
 from moodal.preprocess.image import MEAN, STD
 from moodal.types import Seq
 
@@ -138,25 +138,31 @@ class Spectrum(nn.Module):
         return Seq(source.x.unsqueeze(1), source.mask)
 
 
+QUIET = 1e-5
+"""Of the loudest frame's power, 50 dB under it: a pause, in which nobody is heard."""
+
+
 class Power(nn.Module):
     """Log-mel frames (B, S, F) -> (B, ceil(S / n), F), the power in each band, the mean of n frames
-    at a time. In all bands a recording has 1 in the mean: how far the microphone was does not
-    count."""
+    at a time. Pauses are left out and what follows moves up; of what is left a recording has 1 in
+    the mean, in all bands: neither silence around it nor how far the microphone was counts."""
 
     def __init__(self, n: int) -> None:
         super().__init__()
         self.n = n
 
     def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
-        x, mask = source
-        power, _ = hide(Seq(x.exp(), mask))
-        level = masked_mean(power.sum(2, keepdim=True), mask).unsqueeze(2)  # (B, 1, 1)
-        share = mask.to(x.dtype).unsqueeze(1)
+        power, mask = hide(Seq(source.x.exp(), source.mask))
+        level = power.sum(2)  # (B, S)
+        heard = mask & (level > QUIET * level.amax(1, keepdim=True))
+        whole = masked_mean(level.unsqueeze(2), heard).unsqueeze(2)  # (B, 1, 1)
+        power, mask = join([Seq(power, heard)])
+        share = mask.to(power.dtype).unsqueeze(1)
         means = [
             F.avg_pool1d(part, self.n, ceil_mode=True) for part in (power.transpose(1, 2), share)
         ]
         power, share = (part.transpose(1, 2) for part in means)
-        told = power / (share * level).clamp(min=1e-12)
+        told = power / (share * whole).clamp(min=1e-12)
         return hide(Seq(told, mask[:, :: self.n]))
 
 
