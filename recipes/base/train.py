@@ -4,8 +4,8 @@
 
 DATA holds the data sets of sets.py. OUT/models/STAGE is each stage's model; OUT/models/base is the
 last one with its weights as 8-bit integers, the one that goes into the package. Of each stage's
-rows, OUT/STAGE/shown.jsonl is what it learns from, and taught.jsonl the same with the teachers'
-answers, which are in OUT/text/answered-LANGUAGE.jsonl.
+rows, OUT/STAGE/shown.jsonl is what it learns from, and taught.jsonl the same with the
+answers of teachers, which are in OUT/text/answered-LANGUAGE.jsonl, or of the stage before.
 """
 
 from __future__ import annotations
@@ -117,6 +117,8 @@ AUDIO = Stage(
         "train.average=0.99",
         # What tells speakers apart, and learns slowly; it never heard a band that is masked.
         "audio_encoder.kind=ge2e",
+        # Actors' clips are cut close; in a call there are pauses, and a room is heard in them.
+        "audio.pause_ms=600",
         "audio.mask_time=0",
         "audio.mask_frequency=0",
         "train.layer_decay=0.25",

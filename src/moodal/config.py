@@ -136,6 +136,9 @@ class Audio(Stage):
     """Training: gain drawn from [-gain_db, +gain_db]."""
     shift_ms: Annotated[float, Field(ge=0.0)] = 100.0
     """Training: shift in time drawn from [-shift_ms, +shift_ms]; silence fills the gap."""
+    pause_ms: Annotated[float, Field(ge=0.0)] = 0.0
+    """Training: pauses before and after, each drawn from [0, pause_ms]; the noise is heard in
+    them, as in a room where somebody is about to speak."""
     speed: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.1
     """Training: speed factor drawn from [1 - speed, 1 + speed] (pitch moves with it)."""
     mask_time: Fraction = 0.1

@@ -200,6 +200,23 @@ def test_shift_moves_and_fills_with_silence(samples: NDArray[np.float32]) -> Non
     assert seen == {True, False}
 
 
+def test_the_noise_is_heard_in_the_pauses_around_what_is_said(
+    samples: NDArray[np.float32],
+) -> None:
+    settings = config.Audio(**NO_SOUND | {"pause_ms": 50})
+    sizes = set()
+    for seed in range(9):
+        longer = augment.sound(samples, settings, np.random.default_rng(seed))
+        before = int(np.flatnonzero(longer)[0]) - int(np.flatnonzero(samples)[0])
+        assert 0 <= before <= 800
+        assert 0 <= len(longer) - len(samples) - before <= 800
+        np.testing.assert_array_equal(longer[before : before + len(samples)], samples)
+        sizes.add(len(longer))
+    assert len(sizes) > 5
+    noisy = settings.model_copy(update={"noise_snr_db": (20.0, 20.0)})
+    assert augment.sound(samples, noisy, np.random.default_rng(0))[:100].any()
+
+
 def test_a_shift_longer_than_the_sound_leaves_silence() -> None:
     short = np.ones(5, np.float32)
     for n in (-9, -5, 5, 9):

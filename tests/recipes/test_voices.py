@@ -34,7 +34,7 @@ def theirs(samples: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 @pytest.fixture
 def speech() -> np.ndarray[Any, Any]:
-    """Two seconds of a buzz whose pitch falls, louder and quieter, through a resonance."""
+    """Two seconds of a buzz whose pitch falls, louder and quieter."""
     rng = np.random.default_rng(0)
     seconds = np.arange(32_000) / 16_000
     phase = 2 * np.pi * np.cumsum(200 - 40 * seconds) / 16_000

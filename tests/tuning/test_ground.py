@@ -132,7 +132,7 @@ def test_every_augmentation_is_known_as_one(standing: ground.Ground) -> None:
         for stage in ("text", "image", "audio")
         for name in type(getattr(standing.run, stage)).model_fields
     }
-    assert len({name for name in described if ground.UNREAD.fullmatch(name)}) == 12
+    assert len({name for name in described if ground.UNREAD.fullmatch(name)}) == 13
 
 
 def test_what_is_read_says_what_means_something(standing: ground.Ground) -> None:

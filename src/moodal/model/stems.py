@@ -138,8 +138,8 @@ class Spectrum(nn.Module):
         return Seq(source.x.unsqueeze(1), source.mask)
 
 
-QUIET = 1e-5
-"""Of the loudest frame's power, 50 dB under it: a pause, in which nobody is heard."""
+QUIET = 1e-4
+"""Of the loudest frame's power, 40 dB under it: a pause, in which nobody is heard."""
 
 
 class Power(nn.Module):

@@ -45,10 +45,10 @@ def picture(
 def sound(
     samples: NDArray[np.float32], settings: config.Audio, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Speed, shift in time, gain and white noise, in this order; or, by chance, nothing.
+    """Speed, shift in time, pauses, gain and white noise, in this order; or, by chance, nothing.
 
-    samples: (n_samples,) float32 in [-1, 1] at 16 kHz. Returns: as given; speed alone changes
-    n_samples, to n_samples / factor.
+    samples: (n_samples,) float32 in [-1, 1] at 16 kHz. Returns: as given, but for n_samples, which
+    speed divides by its factor, and pauses add to.
     """
     if rng.random() >= settings.augment:
         return samples
@@ -59,6 +59,9 @@ def sound(
         result = soxr.resample(result, SAMPLE_RATE * factor, SAMPLE_RATE, quality="MQ")
     if settings.shift_ms:
         result = _shifted(result, round(settings.shift_ms * float(shift) * SAMPLE_RATE / 1000))
+    if settings.pause_ms:
+        longest = settings.pause_ms * SAMPLE_RATE / 1000
+        result = np.pad(result, tuple(rng.uniform(0, longest, 2).astype(int)))
     if settings.gain_db:
         result = result * np.float32(10 ** (settings.gain_db * gain / 20))
     if settings.noise_snr_db:

@@ -25,7 +25,7 @@ from moodal.types import MODALITIES
 
 UNREAD = re.compile(
     r"text\.word_dropout|image\.(rotate_degrees|scale|crop|flip|colour)"
-    r"|audio\.(augment|gain_db|shift_ms|speed|mask_time|mask_frequency)"
+    r"|audio\.(augment|gain_db|shift_ms|pause_ms|speed|mask_time|mask_frequency)"
 )
 """Settings of inputs that only change what is learned from, not what is read."""
 
