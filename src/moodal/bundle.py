@@ -47,7 +47,8 @@ WEIGHTS = "weights.safetensors"
 CONFIG = "config.yaml"
 CARD = "card.md"
 SCALE = ":scale"
-"""weights.safetensors of int8: NAME times NAME:scale, (n_rows,), is the tensor."""
+"""weights.safetensors of int8: NAME times NAME:scale, (n_rows,), is the tensor. Where NAME is not
+there, a graph's initializer of that name is meant."""
 
 PACKAGED = Path(__file__).parent / "base"
 """The model that comes with the package."""

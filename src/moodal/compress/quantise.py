@@ -124,9 +124,10 @@ def _read(folder: Path) -> tuple[bundle.Info, dict[str, Any]]:
 
 
 def _save(out: Path, info: bundle.Info, files: dict[str, Any]) -> bundle.Info:
-    packed = tensors_bytes(weights.pack(tensors_of(files[bundle.WEIGHTS])))
+    graphs = {name: content for name, content in files.items() if name.endswith(".onnx")}
+    left, graphs = weights.share(weights.pack(tensors_of(files[bundle.WEIGHTS])), graphs)
     info = info.model_copy(update={"name": out.name})
-    return bundle.save(out, info, files | {bundle.WEIGHTS: packed})
+    return bundle.save(out, info, files | graphs | {bundle.WEIGHTS: tensors_bytes(left)})
 
 
 def _with(folder: Path, info: bundle.Info, graphs: Mapping[str, bytes]) -> Model:

@@ -9,7 +9,7 @@ sections 2.3 (symmetric) and 3.1.1 (weight only, per channel).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,43 @@ def pack(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         packed[name] = torch.from_numpy(whole)
         packed[name + bundle.SCALE] = torch.from_numpy(scales)
     return packed
+
+
+def share(
+    packed: Mapping[str, Tensor], graphs: Mapping[str, bytes]
+) -> tuple[dict[str, Tensor], dict[str, bytes]]:
+    """What the graphs hold as well is kept once, there, under its own name; see bundle.SCALE.
+
+    A weight that was scaled by row before it was exported (pieces by their own weights, filters by
+    the batch norm behind them) has the same integers but where a half was rounded the other way.
+    """
+    left, models = dict(packed), {n: onnx.load_from_string(c) for n, c in graphs.items()}
+    for model in models.values():
+        held = [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.INT8]
+        names = {tensor.name for tensor in model.graph.initializer}
+        for tensor in held:
+            values = numpy_helper.to_array(tensor)
+            found = next((n for n in _like(values, left) if n not in names), None)
+            if found is not None:
+                _rename(model.graph, tensor, found)
+                del left[found]
+    return left, {n: bytes(model.SerializeToString()) for n, model in models.items()}
+
+
+def _like(values: Array, tensors: Mapping[str, Tensor]) -> Iterator[str]:
+    """The names of integers that are these, give or take one."""
+    for name, tensor in tensors.items():
+        if tensor.dtype == torch.int8 and tuple(tensor.shape) == values.shape:
+            if np.abs(tensor.numpy() - values.astype(np.int16)).max() <= 1:
+                yield name
+
+
+def _rename(graph: Any, tensor: Any, name: str) -> None:
+    for node in graph.node:
+        for place, given in enumerate(node.input):
+            if given == tensor.name:
+                node.input[place] = name
+    tensor.name = name
 
 
 def graph(content: bytes) -> bytes:

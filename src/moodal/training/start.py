@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
 import torch
 import yaml
+from onnx import numpy_helper
 from safetensors.torch import load as tensors_of
 from torch import Tensor
 
@@ -57,18 +59,35 @@ def read(folders: Sequence[Path]) -> tuple[Parent, ...]:
 def _read(folder: Path) -> Parent:
     info = bundle.load(folder)
     words = bundle.lexicon(folder, info)
-    weights = _unpacked(tensors_of(bundle.read(folder, info, bundle.WEIGHTS)))
+    weights = tensors_of(bundle.read(folder, info, bundle.WEIGHTS))
     run = config.parse(yaml.safe_load(bundle.read(folder, info, bundle.CONFIG)))
+    if info.weights == "int8":
+        weights = _unpacked(_held(folder, info) | weights)
     return Parent(info, weights, words, run)
 
 
-def _unpacked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """As float32, whichever way they were kept."""
-    scales = {name: tensors.pop(name) for name in list(tensors) if name.endswith(bundle.SCALE)}
-    for name, scale in scales.items():
-        whole = tensors[name.removesuffix(bundle.SCALE)]
-        shape = (-1,) + (1,) * (whole.ndim - 1)
-        tensors[name.removesuffix(bundle.SCALE)] = whole.float() * scale.reshape(shape)
+def _held(folder: Path, info: bundle.Info) -> dict[str, Tensor]:
+    """The integers that stand in the graphs, by name; see bundle.SCALE."""
+    graphs = [bundle.read(folder, info, name) for name in info.files if name.endswith(".onnx")]
+    return {
+        tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy())
+        for content in graphs
+        for tensor in onnx.load_from_string(content).graph.initializer
+        if tensor.data_type == onnx.TensorProto.INT8
+    }
+
+
+def _unpacked(given: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As float32; what no scale goes with as it is."""
+    tensors = {
+        name: values
+        for name, values in given.items()
+        if values.dtype != torch.int8 and not name.endswith(bundle.SCALE)
+    }
+    for name, scale in given.items():
+        if name.endswith(bundle.SCALE):
+            name = name.removesuffix(bundle.SCALE)
+            tensors[name] = given[name].float() * scale.reshape(-1, *(1,) * (given[name].ndim - 1))
     return tensors
 
 
