@@ -225,13 +225,14 @@ def test_an_efficientnet_is_as_published() -> None:
     assert (x.shape, mask.all()) == ((1, 4, 10), True)
 
 
-def test_photographs_are_seen_whole_beside_cells_of_half_the_size() -> None:
-    """The cells are those of `cnn` for a picture of half the size, the rest is the same for all."""
+def test_photographs_are_seen_whole_beside_cells_of_a_smaller_picture() -> None:
+    """The cells are those of `cnn` for the picture at 3/8, the rest is the same for all."""
     encoder, small = settled(IMAGE["cnn-efficientnet"](SPEC)), settled(IMAGE["cnn"](SPEC))
     encoder[1].path[1], encoder[2] = small[1], small[3]
     picture = pixels(1, 48)[:, :, :1].expand(-1, -1, 48, -1)
-    twice = picture.repeat_interleave(2, 1).repeat_interleave(2, 2)
-    x, mask = encoder(Seq(twice, lengths(96)))
+    # Each old pixel is 8 of an eighth of its size, of which the new ones are 3 x 3: the middle one.
+    large = picture.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, 1::3, 1::3]
+    x, mask = encoder(Seq(large, lengths(128)))
     assert (x.shape, mask.all()) == ((1, 9, 10), True)
     rest = x - small(Seq(picture, lengths(48))).x
     torch.testing.assert_close(rest, rest[:, :1].expand(-1, 9, -1))

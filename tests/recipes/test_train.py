@@ -173,15 +173,18 @@ def test_the_joint_stage_sees_faces_as_faces_did_and_photographs_as_given(tmp_pa
     encoder = IMAGE[run.image_encoder.kind](Spec(width=run.image_encoder.width))
     told = encoder.load_state_dict(load_file(train._pictures(tmp_path)), strict=False)
     assert {n.rpartition(".")[0] for n in told.missing_keys if "whole" in n} == {
-        "1.whole.2.norm",
-        "1.whole.3.linear",
+        "1.whole.1.near.1.norm",
+        "1.whole.1.near.2.linear",
+        "1.whole.1.far.2.norm",
+        "1.whole.1.far.3.linear",
     }
     assert all(n.startswith(("0.", "1.whole.")) for n in told.missing_keys)
     own = encoder.state_dict()
     for here, there, theirs in (
         ("1.path.1.", "1.", faces),
         ("2.", "3.", faces),
-        ("1.whole.0.", "1.", photographs),
+        *((f"1.whole.0.{i}.", f"1.{i}.", photographs) for i in range(12)),
+        *((f"1.whole.1.far.0.{i}.", f"1.{12 + i}.", photographs) for i in range(5)),
     ):
         assert any(f"image.{here}".startswith(frozen) for frozen in run.train.freeze)
         same = [n for n in own if n.startswith(here) and not n.endswith("num_batches_tracked")]

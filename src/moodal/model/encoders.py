@@ -33,12 +33,13 @@ from moodal.model.planes import Convolution, Inverted, Stage
 from moodal.model.stems import (
     Bands,
     Beside,
+    Both,
     Grid,
-    Halve,
     Level,
     Pixels,
     Power,
     Project,
+    Shrink,
     Spectrum,
     Standardise,
     Statistics,
@@ -243,21 +244,28 @@ EFFICIENTNET = (
 """Layers, channels, filter size, stride of the first layer, widening. Source: Tan and Le,
 EfficientNet (2019), table 1; the Lite form has neither squeeze-and-excitation nor swish:
 https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite."""
+FIRST = 32
+"""Channels before the first of these."""
+SHRUNK = 3 / 8
+"""Of a side of 128 pixels, 48."""
 
 
 def _efficientnet(spec: Spec) -> nn.Sequential:
     """As _picture, -> Seq (B, ceil(S/32) * ceil(F/32), D); its form is given, for weights that were
     trained elsewhere: of the spec only out and dropout count."""
     n_out = EFFICIENTNET[-1][1]
-    project = Project(n_out, spec.out, dropout=spec.dropout)
-    return nn.Sequential(Pixels(), _inverted(EFFICIENTNET), Grid(), project)
+    stages = nn.Sequential(_first(), *_inverted(EFFICIENTNET, FIRST))
+    return nn.Sequential(Pixels(), stages, Grid(), Project(n_out, spec.out, dropout=spec.dropout))
 
 
-def _inverted(form: Sequence[tuple[int, int, int, int, int]]) -> nn.Sequential:
-    """Planes of 3 channels -> planes. form: rows of EFFICIENTNET."""
+def _first() -> nn.Module:
     plain: dict[str, Any] = {"kernel_size": 3, "activation": "relu6"}
-    first = Convolution(3, 32, stride=(2, 2), lean=1, **plain)
-    stages, n_in = nn.Sequential(Stage(first, residuals=0, **plain)), 32
+    return Stage(Convolution(3, FIRST, stride=(2, 2), lean=1, **plain), residuals=0, **plain)
+
+
+def _inverted(form: Sequence[tuple[int, int, int, int, int]], n_in: int) -> nn.Sequential:
+    """Planes of n_in channels -> planes. form: rows of EFFICIENTNET."""
+    stages = nn.Sequential()
     for layers, n_out, kernel_size, stride, widening in form:
         layer = partial(Inverted, kernel_size=kernel_size, widening=widening)
         for i in range(layers):
@@ -267,14 +275,21 @@ def _inverted(form: Sequence[tuple[int, int, int, int, int]]) -> nn.Sequential:
 
 
 def _beside(spec: Spec) -> nn.Sequential:
-    """As _picture at half the size, beside what EfficientNet's first five stages see in the whole:
-    they tell photographs apart, and few pictures suffice to learn from what they see."""
-    form = EFFICIENTNET[:5]
-    n_seen, n_cell = form[-1][1], 2 * spec.width
-    path = nn.Sequential(Halve(), _halving(spec), Grid())
-    whole = nn.Sequential(_inverted(form), Grid(), Level(n_seen), Statistics(n_seen, n_cell))
+    """As _picture at 3/8 of the size, beside what EfficientNet sees in the whole, after five stages
+    and after all: it tells photographs apart, and few pictures suffice to learn from what it sees.
+    """
+    n_cell = 2 * spec.width
+    path = nn.Sequential(Shrink(SHRUNK), _halving(spec), Grid())
+
+    def says(n: int) -> tuple[nn.Module, ...]:
+        return Grid(), Level(n), Statistics(n, n_cell)
+
+    near, far = EFFICIENTNET[:5], EFFICIENTNET[5:]
+    n_near, n_far = near[-1][1], far[-1][1]
+    seen = nn.Sequential(_first(), *_inverted(near, FIRST))
+    both = Both(nn.Sequential(*says(n_near)), nn.Sequential(_inverted(far, n_near), *says(n_far)))
     project = Project(n_cell, spec.out, dropout=spec.dropout)
-    return nn.Sequential(Pixels(), Beside(path, whole), project)
+    return nn.Sequential(Pixels(), Beside(path, nn.Sequential(seen, both)), project)
 
 
 Figures = Sequence[float] | Tensor

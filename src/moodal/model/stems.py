@@ -121,14 +121,26 @@ class Pixels(nn.Module):
         return Seq(x.permute(0, 3, 1, 2), mask)
 
 
-class Halve(nn.Module):
-    """Means of 2 x 2 cells: planes (B, N, S, F) -> (B, N, ceil(S/2), ceil(F/2)), of real rows."""
+class Shrink(nn.Module):
+    """Planes (B, N, S, F) at a share of their size: the value at each new cell's middle, between the
+    four old ones around it, of real rows."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share, self.below = share, math.ceil(1 / share) - 1
 
     def forward(self, planes: Seq[Tensor]) -> Seq[Tensor]:
         x, mask = planes
         shown = mask[:, None, :, None].to(x.dtype)
-        share = F.avg_pool2d(shown, (2, 1), ceil_mode=True).clamp(min=0.5)  # 0.5: the last row
-        return Seq(F.avg_pool2d(x * shown, 2, ceil_mode=True) / share, mask[:, ::2])
+        # Rows below, so that one picture and a batch of taller ones end with the same row.
+        x, shown = (
+            F.interpolate(
+                F.pad(part, (0, 0, 0, self.below)), scale_factor=(self.share, across),
+                mode="bilinear", align_corners=False,
+            )
+            for part, across in ((x * shown, self.share), (shown, 1.0))
+        )  # fmt: skip
+        return Seq(x / shown.clamp(min=1e-6), shown[:, 0, :, 0] > 0)
 
 
 class Spectrum(nn.Module):
@@ -249,6 +261,18 @@ class Statistics(nn.Module):
         told = torch.cat([mean, (variance + 1e-4).sqrt()], 1)
         statistics: Tensor = self.linear(self.norm(told))
         return statistics
+
+
+class Both(nn.Module):
+    """What two say of the same planes or positions: (B, W), their sum."""
+
+    def __init__(self, near: nn.Module, far: nn.Module) -> None:
+        super().__init__()
+        self.near, self.far = near, far
+
+    def forward(self, source: Seq[Tensor]) -> Tensor:
+        told: Tensor = self.near(source) + self.far(source)
+        return told
 
 
 class Whole(nn.Module):
