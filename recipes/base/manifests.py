@@ -71,11 +71,11 @@ def held_out(*, casia_speaker: str = CASIA_SPEAKERS[0], oasis_fold: int = 0) -> 
         "casia": Choice(f"speaker {casia_speaker}", lambda r: r.group == casia_speaker),
         "oasis": Choice(
             f"fold {oasis_fold} of {OASIS_FOLDS}, by theme",
-            lambda r: _bucket(_theme(r.id), OASIS_FOLDS) == oasis_fold,
+            lambda r: bucket(theme(r.id), OASIS_FOLDS) == oasis_fold,
         ),
         "online-shopping": Choice(
             f"one text in {SHOPPING_SHARE}, by hash",
-            lambda r: _bucket(fold(str(r.text)), SHOPPING_SHARE) == 0,
+            lambda r: bucket(fold(str(r.text)), SHOPPING_SHARE) == 0,
         ),
     }
 
@@ -274,12 +274,14 @@ def _alone(records: Sequence[Record], modality: Modality) -> list[Record]:
     return [replace(record, lang="") for record in alone] if modality == "image" else alone
 
 
-def _bucket(name: str, n: int) -> int:
+def bucket(name: str, n: int) -> int:
+    """One of n, by its hash."""
     return int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % n
 
 
-def _theme(id: str) -> str:
-    return re.sub(r" \d+$", "", id)
+def theme(name: str) -> str:
+    """What a picture's name is without its number: "Dog 3", or Dog_3, is a Dog."""
+    return re.sub(r"[ _]\d+$", "", name)
 
 
 def _nested(counts: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -61,24 +61,84 @@ def test_every_setting_is_known_and_a_stage_starts_from_earlier_ones(name: str) 
     )
 
 
-def test_what_a_teacher_made_of_a_text_holds_where_the_text_stands_alone(out: Path) -> None:
+def test_texts_are_told_by_teachers_and_words_of_pairs_by_models_that_did_not_see_them(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said = {"text": "fine", "image": "", "audio": "", "label": "positive", "group": "a"}
     rows = [
         {"id": "1", **said, "lang": "en"},
-        {"id": "1", **said, "lang": "en", "image": "a.jpg"},
         {"id": "2", **said, "lang": "en", "text": "mine"},
         {"id": "3", **said, "lang": "zh", "text": "很好"},
     ]
     told = {"probabilities": {"positive": 0.9, "negative": 0.1}}
     new = [{"id": f"made/{lang}", **said, "lang": lang, **told} for lang in ("en", "zh")]
-    write(out / "joint" / "shown.jsonl", rows)
-    write(out / "text" / "shown.jsonl", [rows[0], *rows[2:]])
+    write(out / "text" / "shown.jsonl", rows)
     write(out / "text" / "answered-en.jsonl", [rows[0] | told, new[0]])
-    write(out / "text" / "answered-zh.jsonl", [rows[3] | told, new[1]])
+    write(out / "text" / "answered-zh.jsonl", [rows[2] | told, new[1]])
+    pairs = [
+        {"id": f"pair/{i}", **said, "lang": "en", "text": f"word {i}", "image": f"{name}.jpg"}
+        for i, name in enumerate(("Dog_1", "Dog_2", *map(str, range(20))))
+    ]
+    write(out / "joint" / "train.jsonl", [rows[0], *pairs, pairs[0] | {"audio": "a.wav"}])
+    learned: list[tuple[set[object], set[object]]] = []
+
+    class Known:
+        """What it answers is how many fits there were before it."""
+
+        def __init__(self, before: int) -> None:
+            self.before = before
+
+        def predict_many(self, records: Iterable[dict[str, str]]) -> list[Prediction]:
+            return [prediction({"positive": self.before}) for _ in records]
+
+    def fit(stage: train.Stage, _: Path, shown: Path, model: Path) -> Known:
+        assert stage is train.PAIRS
+        assert all(row["image"] == "" for row in read(shown))
+        texts = [{r["text"] for r in read(shown.with_name(n))} for n in (shown.name, "dev.jsonl")]
+        learned.append((texts[0], texts[1]))
+        return Known(len(learned) - 1)
+
+    monkeypatch.setattr(train, "_fit", fit)
     train._tell(out)
-    assert read(out / train.JOINT.rows) == [rows[0] | told, *rows[1:3], rows[3] | told]
     taught = read(out / train.TAUGHT.rows)
-    assert taught == [rows[0] | told, rows[2], rows[3] | told, *new]
+    assert taught[:5] == [rows[0] | told, rows[1], rows[2] | told, *new]
+    every = {row["text"] for row in pairs}
+    assert len(learned) == train.FOLDS
+    for others, held in learned:
+        assert others | held == every
+        assert not others & held
+        assert not {"word 0", "word 1"} & held or {"word 0", "word 1"} <= held
+    assert {row["text"] for row in taught[5:]} == every
+    for row in taught[5:]:
+        place = row["probabilities"]["positive"]
+        assert row["text"] in learned[place][1]
+        assert row["image"] == ""
+
+
+def test_what_stands_alone_teaches_the_joint_stage_what_taught_makes_of_it(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {"text": "fine", "image": "", "audio": "", "label": "positive", "id": "1"}
+    rows = [
+        said | {"group": "sst2"},
+        said | {"group": "semeval2017"},
+        said | {"group": "phrases"},
+        said | {"group": "mvsa-single", "image": "a.jpg"},
+        said | {"group": "ravdess", "text": "", "audio": "a.wav"},
+    ]
+    write(out / "joint" / "shown.jsonl", rows)
+    shares = {"negative": 0.2, "neutral": 0.5, "positive": 0.3}
+    known = SimpleNamespace(predict_many=lambda records: [prediction(shares) for _ in records])
+    monkeypatch.setattr(train.moodal, "load", lambda _: known)
+    train._answer_texts(out)
+    first, second, *rest = read(out / train.JOINT.rows)
+    assert first["probabilities"] == {"negative": 0.4, "positive": 0.6}
+    assert second["probabilities"] == shares
+    assert rest == rows[2:]
+
+
+def prediction(probabilities: dict[str, float]) -> Prediction:
+    return Prediction("", "negative", None, probabilities, 0.5, (), {})
 
 
 def write(file: Path, rows: list[dict[str, object]]) -> None:
@@ -121,15 +181,14 @@ def test_a_stage_is_trained_when_what_it_starts_from_is_there(
     monkeypatch.setattr(train, "_find_voices", lambda _: None)
     monkeypatch.setattr(train, "prepare", lambda *_: None)
     monkeypatch.setattr(train, "teach", lambda _, lang: done.append(lang))
-    monkeypatch.setattr(train, "_tell", lambda _: done.append("told"))
     monkeypatch.setattr(train, "train", lambda name, _: done.append(name))
     monkeypatch.setattr(train, "quantise", lambda *_: done.append("base"))
     monkeypatch.setattr(sys, "argv", ["train", str(tmp_path), str(tmp_path)])
     train.main()
-    assert sorted(done) == sorted([*train.LANGS, "told", *STAGES, "base"])
+    assert sorted(done) == sorted([*train.LANGS, *STAGES, "base"])
     for stage in STAGES.values():
         assert all(done.index(parent) < done.index(stage.name) for parent in stage.start)
-    assert max(map(done.index, [*train.LANGS, "text"])) < done.index("told") < done.index("taught")
+    assert max(map(done.index, [*train.LANGS, "text"])) < done.index("taught")
     assert done.index("image") < done.index("faces") < done.index("joint")  # each of the one before
     assert done[-1] == "base"
 
@@ -140,7 +199,7 @@ def test_faces_are_learned_half_of_labels_and_half_of_what_was_made_of_them(
     def told(image: Path) -> Prediction:
         sure = {"a.jpg": 0.8, "b.jpg": 0.2}[image.name]
         probabilities = {"negative": sure, "neutral": 0.0, "positive": 1 - sure}
-        return Prediction("", "negative", None, probabilities, sure, ("image",), {})
+        return prediction(probabilities)
 
     known = SimpleNamespace(predict_many=lambda rows: (told(row["image"]) for row in rows))
     monkeypatch.setattr(train.moodal, "load", lambda _: known)
