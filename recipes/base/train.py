@@ -282,12 +282,12 @@ def _pictures(out: Path) -> Path:
 
     from moodal.model import encoders
 
-    encoder = encoders.IMAGE["cnn-efficientnet"](encoders.Spec(width=WIDTH))
-    n_near = len(encoder[1].whole[0])
+    n_stages = [1, *(row[0] for row in encoders.EFFICIENTNET)]
+    n_near = sum(n_stages[: 1 + encoders.NEAR])
     places = {"encoders.image.1.": "1.path.1.", "encoders.image.3.": "2."}
-    places |= {f"1.{i}.": f"1.whole.0.{i}." for i in range(n_near)}
-    far = range(len(encoder[1].whole[1].far[0]))
-    places |= {f"1.{n_near + i}.": f"1.whole.1.far.0.{i}." for i in far}
+    for i in range(sum(n_stages)):
+        far = f"1.whole.1.far.0.{i - n_near}."
+        places[f"1.{i}."] = f"1.whole.0.{i}." if i < n_near else far
     given = load_file(out / "models" / FACES.name / bundle.WEIGHTS) | load_file(out / PHOTOGRAPHS)
     begun = {
         here + name.removeprefix(there): values
@@ -295,7 +295,7 @@ def _pictures(out: Path) -> Path:
         for name, values in given.items()
         if name.startswith(there)
     }
-    own = encoder.state_dict()
+    own = encoders.IMAGE["cnn-efficientnet"](encoders.Spec(width=WIDTH)).state_dict()
     file = out / JOINT.name / "pictures.safetensors"
     save_file({name: values for name, values in begun.items() if name in own}, file)
     return file

@@ -83,10 +83,10 @@ def share(
 
 def _like(values: Array, tensors: Mapping[str, Tensor]) -> Iterator[str]:
     """The names of integers that are these, give or take one."""
-    for name, tensor in tensors.items():
-        if tensor.dtype == torch.int8 and tuple(tensor.shape) == values.shape:
-            if np.abs(tensor.numpy() - values.astype(np.int16)).max() <= 1:
-                yield name
+    alike = (n for n, t in tensors.items() if t.dtype == torch.int8 and t.shape == values.shape)
+    for name in alike:
+        if np.abs(tensors[name].numpy() - values.astype(np.int16)).max() <= 1:
+            yield name
 
 
 def _rename(graph: Any, tensor: Any, name: str) -> None:

@@ -244,8 +244,8 @@ EFFICIENTNET = (
 """Layers, channels, filter size, stride of the first layer, widening. Source: Tan and Le,
 EfficientNet (2019), table 1; the Lite form has neither squeeze-and-excitation nor swish:
 https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite."""
-FIRST = 32
-"""Channels before the first of these."""
+FIRST, NEAR = 32, 5
+"""Channels before the first of these; how many of them see parts rather than things."""
 SHRUNK = 3 / 8
 """Of a side of 128 pixels, 48."""
 
@@ -284,7 +284,7 @@ def _beside(spec: Spec) -> nn.Sequential:
     def says(n: int) -> tuple[nn.Module, ...]:
         return Grid(), Level(n), Statistics(n, n_cell)
 
-    near, far = EFFICIENTNET[:5], EFFICIENTNET[5:]
+    near, far = EFFICIENTNET[:NEAR], EFFICIENTNET[NEAR:]
     n_near, n_far = near[-1][1], far[-1][1]
     seen = nn.Sequential(_first(), *_inverted(near, FIRST))
     both = Both(nn.Sequential(*says(n_near)), nn.Sequential(_inverted(far, n_near), *says(n_far)))

@@ -122,8 +122,8 @@ class Pixels(nn.Module):
 
 
 class Shrink(nn.Module):
-    """Planes (B, N, S, F) at a share of their size: the value at each new cell's middle, between the
-    four old ones around it, of real rows."""
+    """Planes (B, N, S, F) at a share of their size: the value at each new cell's middle, between
+    the four old ones around it, of real rows."""
 
     def __init__(self, share: float) -> None:
         super().__init__()

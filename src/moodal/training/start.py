@@ -84,10 +84,10 @@ def _unpacked(given: dict[str, Tensor]) -> dict[str, Tensor]:
         for name, values in given.items()
         if values.dtype != torch.int8 and not name.endswith(bundle.SCALE)
     }
-    for name, scale in given.items():
-        if name.endswith(bundle.SCALE):
-            name = name.removesuffix(bundle.SCALE)
-            tensors[name] = given[name].float() * scale.reshape(-1, *(1,) * (given[name].ndim - 1))
+    for scaled in (name for name in given if name.endswith(bundle.SCALE)):
+        name = scaled.removesuffix(bundle.SCALE)
+        by_row = given[scaled].reshape(-1, *(1,) * (given[name].ndim - 1))
+        tensors[name] = given[name].float() * by_row
     return tensors
 
 
