@@ -115,7 +115,7 @@ class Teacher(nn.Module):
 
 def teach(shown: Path, answered: Path, lang: str, *, bf16: bool, seed: int = 0) -> None:
     """Write (JSONL) the rows of `shown` that it answers, in the language and no phrases, with
-    `probabilities`, and new rows behind them. bf16: see Teacher."""
+    `probabilities`, and new rows behind them, others for each seed. bf16: see Teacher."""
     rows = [
         row
         for row in map(json.loads, shown.read_text(encoding="utf-8").splitlines())
@@ -135,7 +135,10 @@ def teach(shown: Path, answered: Path, lang: str, *, bf16: bool, seed: int = 0) 
     ]
     new = list(made.texts(rows, made.N[lang], np.random.default_rng(seed)))
     answers = _answers(teacher, _pieces([row["text"] for row in new], tokenizer, given.length))
-    told += [row | _told(row, answer) for row, answer in zip(new, answers, strict=True)]
+    told += [
+        row | {"id": f"{row['id']}/{seed}"} | _told(row, answer)
+        for row, answer in zip(new, answers, strict=True)
+    ]
     with answered.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in told)
 

@@ -5,7 +5,7 @@
 DATA holds the data sets of sets.py. OUT/models/STAGE is each stage's model; OUT/models/base is the
 last one with its weights as 8-bit integers, the one that goes into the package. Of each stage's
 rows, OUT/STAGE/shown.jsonl is what it learns from, and taught.jsonl the same with the
-answers of teachers, which are in OUT/text/answered-LANGUAGE.jsonl, or of a stage before.
+answers of teachers, which are in OUT/text/answered-LANGUAGE-SEED.jsonl, or of a stage before.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ from moodal.types import Prediction
 from recipes.base import manifests, names, outliers, phrases, sets
 
 SEED = 0
-LANGS = ("en", "zh")
+TEACHERS = (("zh", 0), ("en", 0), ("en", 1))
+"""Language and seed, the longest first. English has two, of whose answers the mean is taken: what
+one of them knows of rare words is partly chance."""
 PHOTOGRAPHS = "photographs.safetensors"
 VOICES = "voices.safetensors"
 Row = dict[str, Any]
@@ -188,7 +190,8 @@ def main() -> None:
     prepare(given.data, given.out, given.without)
     with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
         # The longest first; pictures and speech beside what the teachers' pupil learns.
-        words = [pool.submit(teach, given.out, lang) for lang in LANGS if TAUGHT.name in chosen]
+        asked = TEACHERS if TAUGHT.name in chosen else ()
+        words = [pool.submit(teach, given.out, lang, seed) for lang, seed in asked]
         words += [pool.submit(train, name, given.out) for name in chosen if name == TEXT.name]
         others = [
             pool.submit(
@@ -301,21 +304,36 @@ def _pictures(out: Path) -> Path:
     return file
 
 
-def teach(out: Path, lang: str) -> None:
+def teach(out: Path, lang: str, seed: int) -> None:
     """Have a teacher answer the texts of a language, and texts made of them."""
     from recipes.base import teacher  # what reads the large models: seconds to import
 
-    teacher.teach(out / TEXT.rows, _answered(out, lang), lang, bf16=_knows_bf16(), seed=SEED)
+    answered = _answered(out, lang, seed)
+    teacher.teach(out / TEXT.rows, answered, lang, bf16=_knows_bf16(), seed=seed)
 
 
-def _answered(out: Path, lang: str) -> Path:
-    return out / TEXT.name / f"answered-{lang}.jsonl"
+def _answered(out: Path, lang: str, seed: int) -> Path:
+    return out / TEXT.name / f"answered-{lang}-{seed}.jsonl"
+
+
+def _answers(out: Path) -> dict[str, Row]:
+    """Row by id, with the mean of what its teachers made of it."""
+    found: dict[str, list[Row]] = {}
+    for lang, seed in TEACHERS:
+        for row in _read(_answered(out, lang, seed)):
+            found.setdefault(row["id"], []).append(row)
+    return {id: rows[0] | {"probabilities": _mean(rows)} for id, rows in found.items()}
+
+
+def _mean(rows: list[Row]) -> dict[str, float]:
+    labels = rows[0]["probabilities"]
+    return {n: sum(row["probabilities"][n] for row in rows) / len(rows) for n in labels}
 
 
 def _tell(out: Path) -> None:
     """Texts by the teachers' answers, and theirs beside them, told with other names; words of pairs
     by the answers of models that did not see them."""
-    answers = {row["id"]: row for lang in LANGS for row in _read(_answered(out, lang))}
+    answers = _answers(out)
     shown = list(_read(out / TEXT.rows))
     known = names.find(shown)
     rows = [answers.pop(row["id"], row) for row in shown] + list(answers.values())

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -61,26 +62,40 @@ def test_every_setting_is_known_and_a_stage_starts_from_earlier_ones(name: str) 
     )
 
 
-def test_texts_are_told_by_teachers_and_words_of_pairs_by_models_that_did_not_see_them(
+SAID = {"text": "fine", "image": "", "audio": "", "label": "positive", "group": "a", "lang": "en"}
+
+
+def test_a_text_is_told_by_the_mean_of_its_teachers(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = {"text": "fine", "image": "", "audio": "", "label": "positive", "group": "a"}
-    rows = [
-        {"id": "1", **said, "lang": "en"},
-        {"id": "2", **said, "lang": "en", "text": "mine"},
-        {"id": "3", **said, "lang": "zh", "text": "很好"},
+    rows: list[Any] = [
+        {"id": "1", **SAID},
+        {"id": "2", **SAID, "text": "mine"},
+        {"id": "3", **SAID, "text": "很好", "lang": "zh"},
     ]
     told = {"probabilities": {"positive": 0.9, "negative": 0.1}}
-    new = [{"id": f"made/{lang}", **said, "lang": lang, **told} for lang in ("en", "zh")]
+    other = {"probabilities": {"positive": 0.5, "negative": 0.5}}
+    new: list[Any] = [{"id": f"made/{name}", **SAID, **told} for name in ("en", "en/1", "zh")]
     write(out / "text" / "shown.jsonl", rows)
-    write(out / "text" / "answered-en.jsonl", [rows[0] | told, new[0]])
-    write(out / "text" / "answered-zh.jsonl", [rows[2] | told, new[1]])
-    pairs = [
-        {"id": f"pair/{i}", **said, "lang": "en", "text": f"word {i}", "image": f"{name}.jpg"}
+    write(out / "text" / "answered-en-0.jsonl", [rows[0] | told, new[0]])
+    write(out / "text" / "answered-en-1.jsonl", [rows[0] | other, new[1]])
+    write(out / "text" / "answered-zh-0.jsonl", [rows[2] | told, new[2]])
+    monkeypatch.setattr(train, "_answer_pairs", lambda _: [{"id": "pair"}])
+    train._tell(out)
+    first, *rest = read(out / train.TAUGHT.rows)
+    assert first == rows[0] | {"probabilities": pytest.approx({"positive": 0.7, "negative": 0.3})}
+    assert rest == [rows[1], rows[2] | told, new[2], *new[:2], {"id": "pair"}]
+
+
+def test_words_of_pairs_are_told_by_models_that_did_not_see_them(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs: list[Any] = [
+        SAID | {"text": f"word {i}", "image": f"{name}.jpg"}
         for i, name in enumerate(("Dog_1", "Dog_2", *map(str, range(20))))
     ]
-    write(out / "joint" / "train.jsonl", [rows[0], *pairs, pairs[0] | {"audio": "a.wav"}])
-    learned: list[tuple[set[object], set[object]]] = []
+    write(out / "joint" / "train.jsonl", [SAID, *pairs, pairs[0] | {"audio": "a.wav"}])
+    learned: list[tuple[set[str], set[str]]] = []
 
     class Known:
         """What it answers is how many fits there were before it."""
@@ -93,38 +108,33 @@ def test_texts_are_told_by_teachers_and_words_of_pairs_by_models_that_did_not_se
 
     def fit(stage: train.Stage, _: Path, shown: Path, model: Path) -> Known:
         assert stage is train.PAIRS
-        assert all(row["image"] == "" for row in read(shown))
-        texts = [{r["text"] for r in read(shown.with_name(n))} for n in (shown.name, "dev.jsonl")]
-        learned.append((texts[0], texts[1]))
+        parts = [read(file) for file in (shown, shown.with_name("dev.jsonl"))]
+        assert all(row["image"] == "" for part in parts for row in part)
+        others, held = ({row["text"] for row in part} for part in parts)
+        learned.append((others, held))
         return Known(len(learned) - 1)
 
     monkeypatch.setattr(train, "_fit", fit)
-    train._tell(out)
-    taught = read(out / train.TAUGHT.rows)
-    assert taught[:5] == [rows[0] | told, rows[1], rows[2] | told, *new]
+    told = list(train._answer_pairs(out))
     every = {row["text"] for row in pairs}
     assert len(learned) == train.FOLDS
     for others, held in learned:
         assert others | held == every
         assert not others & held
         assert not {"word 0", "word 1"} & held or {"word 0", "word 1"} <= held
-    assert {row["text"] for row in taught[5:]} == every
-    for row in taught[5:]:
-        place = row["probabilities"]["positive"]
-        assert row["text"] in learned[place][1]
-        assert row["image"] == ""
+    assert {row["text"] for row in told} == every
+    assert all(row["text"] in learned[row["probabilities"]["positive"]][1] for row in told)
 
 
 def test_what_stands_alone_teaches_the_joint_stage_what_taught_makes_of_it(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = {"text": "fine", "image": "", "audio": "", "label": "positive", "id": "1"}
-    rows = [
-        said | {"group": "sst2"},
-        said | {"group": "semeval2017"},
-        said | {"group": "phrases"},
-        said | {"group": "mvsa-single", "image": "a.jpg"},
-        said | {"group": "ravdess", "text": "", "audio": "a.wav"},
+    rows: list[Any] = [
+        SAID | {"group": "sst2"},
+        SAID | {"group": "semeval2017"},
+        SAID | {"group": "phrases"},
+        SAID | {"group": "mvsa-single", "image": "a.jpg"},
+        SAID | {"group": "ravdess", "text": "", "audio": "a.wav"},
     ]
     write(out / "joint" / "shown.jsonl", rows)
     shares = {"negative": 0.2, "neutral": 0.5, "positive": 0.3}
@@ -141,11 +151,11 @@ def prediction(probabilities: dict[str, float]) -> Prediction:
     return Prediction("", "negative", None, probabilities, 0.5, (), {})
 
 
-def write(file: Path, rows: list[dict[str, object]]) -> None:
+def write(file: Path, rows: list[Any]) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def read(file: Path) -> list[dict[str, object]]:
+def read(file: Path) -> list[Any]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
@@ -159,7 +169,7 @@ def test_joint_weights_name_the_sets_that_are_learned(tmp_path: Path) -> None:
 def test_a_stage_is_trained_when_what_it_starts_from_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done: list[str] = []
+    done: list[object] = []
 
     class Late:
         """Works only when its result is asked for: the laziest pool there can be."""
@@ -180,15 +190,15 @@ def test_a_stage_is_trained_when_what_it_starts_from_is_there(
     monkeypatch.setattr(train, "_find_photographs", lambda _: None)
     monkeypatch.setattr(train, "_find_voices", lambda _: None)
     monkeypatch.setattr(train, "prepare", lambda *_: None)
-    monkeypatch.setattr(train, "teach", lambda _, lang: done.append(lang))
+    monkeypatch.setattr(train, "teach", lambda _, *which: done.append(which))
     monkeypatch.setattr(train, "train", lambda name, _: done.append(name))
     monkeypatch.setattr(train, "quantise", lambda *_: done.append("base"))
     monkeypatch.setattr(sys, "argv", ["train", str(tmp_path), str(tmp_path)])
     train.main()
-    assert sorted(done) == sorted([*train.LANGS, *STAGES, "base"])
+    assert sorted(done, key=str) == sorted([*train.TEACHERS, *STAGES, "base"], key=str)
     for stage in STAGES.values():
         assert all(done.index(parent) < done.index(stage.name) for parent in stage.start)
-    assert max(map(done.index, [*train.LANGS, "text"])) < done.index("taught")
+    assert max(map(done.index, [*train.TEACHERS, "text"])) < done.index("taught")
     assert done.index("image") < done.index("faces") < done.index("joint")  # each of the one before
     assert done[-1] == "base"
 
