@@ -63,7 +63,7 @@ TEXT = Stage(
     (
         *MIXED,
         *WORDS,
-        "text.vocabulary=92500",
+        "text.vocabulary=150000",
         "text.min_count=3",
         "text_encoder.kind=cnn",
         "text_encoder.layers=2",
@@ -76,7 +76,8 @@ TEXT = Stage(
 TAUGHT = Stage(
     "taught",
     ("text",),
-    (*MIXED, *WORDS, "train.epochs=2"),
+    # Made texts are many, and real ones would be drawn too often by the root of their number.
+    (*MIXED, "train.mixture=0.6", *WORDS, "train.epochs=2"),
     rows="text/taught.jsonl",
     start=("text",),
 )
@@ -150,7 +151,7 @@ JOINT = Stage(
     ("text", "image", "audio"),
     (
         *MIXED,
-        "train.epochs=4",
+        "train.epochs=2",
         "train.batch_size=64",
         "train.learning_rate=5e-4",
         "train.average=0.998",
