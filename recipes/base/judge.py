@@ -141,10 +141,10 @@ _LIMITS = """## Limits
 * Text: tweets, forum posts, dialogue, reviews of films, shops, hotels and deliveries. News, law,
   medicine and irony are not in the data. Read the table of behaviour before trusting double
   negation, rhetorical questions or misspelt words.
-* Pictures: faces cut out at 48 pixels, and 4,000 photographs at 96. What a photograph alone says
+* Pictures: faces cut out at 48 pixels, and 4,000 photographs at 128. What a photograph alone says
   is right half of the time: hear it beside the words.
-* Words of a tweet whose picture is missing are taken for words alone; mvsa-single's labels are of
-  both, so its words alone score low here.
+* mvsa-single's labels are of words and picture together: a tweet whose picture is missing is told
+  worse than one with it.
 * Speech: acted emotions of 22 speakers, the same few sentences, heard by what tells thousands of
   speakers apart. Of real calls nothing is known.
 * No set here has text, picture and voice of one moment: how three agree was learned from

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +20,10 @@ from moodal.runtime.session import MEMORY
 from moodal.types import Modality, Seq
 
 OPSET = 20
+PLANES = 4
+"""Axes of a batch of pictures."""
+UNCHANGED = ("Cast", "Slice", "Unsqueeze")
+"""What leaves ones to be ones."""
 FLAT = ("scores", "previous", "state", "told_state", "log_probabilities", "next_state")
 """What has no positions: one number, or one row of them, a record."""
 
@@ -50,12 +55,35 @@ class _Encoder(nn.Module):
 
 def encoder(network: Network, modality: Modality, example: Seq[Tensor]) -> bytes:
     """x (B, S, ...), mask (B, S) -> encoding (B, S', D), encoding_mask (B, S')."""
-    return _export(
+    content = _export(
         _Encoder(network.encoders[modality]),
         tuple(example),
         inputs=["x", "mask"],
         outputs=["encoding", "encoding_mask"],
     )
+    return _of_whole(content) if example.x.dim() == PLANES else content
+
+
+def _of_whole(content: bytes) -> bytes:
+    """A graph without the products by which rows that are not real are zeroed: all of a picture are
+    real. They take a fifth of its time, most of it because they part convolutions."""
+    model = onnx.load_from_string(content)
+    ones, same = {"mask"}, {}
+    kept = []
+    for node in model.graph.node:
+        given = [same.get(name, name) for name in node.input]
+        del node.input[:]
+        node.input.extend(given)
+        if node.op_type in UNCHANGED and given[0] in ones:
+            ones.add(node.output[0])
+        others = [name for name in given if name not in ones]
+        if node.op_type == "Mul" and len(others) == 1:
+            same[node.output[0]] = others[0]
+        else:
+            kept.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    return bytes(model.SerializeToString())
 
 
 def answer(network: Network) -> dict[str, bytes]:
