@@ -77,7 +77,7 @@ TAUGHT = Stage(
     "taught",
     ("text",),
     # Made texts are many, and real ones would be drawn too often by the root of their number.
-    (*MIXED, "train.mixture=0.6", *WORDS, "train.epochs=2"),
+    (*MIXED, "train.mixture=0.6", *WORDS, "train.epochs=1"),
     rows="text/taught.jsonl",
     start=("text",),
 )
@@ -97,7 +97,8 @@ PAIRS = Stage(
     rows="pairs/{fold}/shown.jsonl",
     start=("text",),
 )
-FOLDS = 5
+FOLDS, TIMES = 5, 4
+"""Of the pairs; how often the few that there are stand among the other texts."""
 WIDTH = 128
 """Of the encoder of faces."""
 IMAGE = Stage(
@@ -339,7 +340,7 @@ def _tell(out: Path) -> None:
     known = names.find(shown)
     rows = [answers.pop(row["id"], row) for row in shown] + list(answers.values())
     exchanged = names.exchanged(rows, known, np.random.default_rng(SEED))
-    _write(out / TAUGHT.rows, [*exchanged, *_answer_pairs(out)])
+    _write(out / TAUGHT.rows, [*exchanged, *(TIMES * list(_answer_pairs(out)))])
 
 
 def _answer_pairs(out: Path) -> Iterator[Row]:

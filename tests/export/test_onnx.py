@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+import torch
+from onnx import load_from_string
 
 from moodal import bundle
 from moodal.export import onnx
+from moodal.types import Seq
 
 Make = Callable[..., Any]
 
@@ -75,3 +78,41 @@ def test_exporting_changes_no_weight_and_gives_the_same_file_twice(
     )
     assert all((before[name] == t).all() for name, t in network.state_dict().items())
     assert head(network) == head(network), "the same network, the same file"
+
+
+@pytest.mark.parametrize("kind", ["cnn", "efficientnet"])
+def test_a_picture_is_whole_so_its_rows_are_not_zeroed(
+    kind: str, exported: Make, drawn: Make
+) -> None:
+    network = exported(f"image_encoder.kind={kind}")[0]
+    inputs = drawn(network, {"text": "tokens", "image": "picture", "audio": "frames"})
+    x, mask = inputs["image"]
+    mask[:] = True
+    zeroed, left = (
+        zeroed_before_filters(content)
+        for content in (
+            onnx._export(
+                onnx._Encoder(network.encoders["image"]),
+                (x, mask),
+                inputs=["x", "mask"],
+                outputs=["encoding", "encoding_mask"],
+            ),
+            onnx.encoder(network, "image", inputs["image"]),
+        )
+    )
+    assert len(zeroed) > 2
+    assert not left
+    found = open_graph(onnx.encoder(network, "image", inputs["image"]))
+    with torch.inference_mode():
+        expected = network.eval().encoders["image"](Seq(x, mask))
+    encoding, shown = found.run(None, {"x": x.numpy(), "mask": mask.numpy()})
+    np.testing.assert_allclose(encoding, expected.x.numpy(), atol=1e-4)
+    assert shown.all()
+
+
+def zeroed_before_filters(content: bytes) -> set[str]:
+    """What goes into a convolution, or its border, and is a product with what was cast: a mask, as 0 and 1."""
+    nodes = load_from_string(content).graph.node
+    filtered = {node.input[0] for node in nodes if node.op_type in ("Conv", "Pad")}
+    products = [node for node in nodes if node.op_type == "Mul" and node.output[0] in filtered]
+    return {n.output[0] for n in products if any("Cast" in name for name in n.input)}
