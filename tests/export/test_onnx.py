@@ -111,7 +111,7 @@ def test_a_picture_is_whole_so_its_rows_are_not_zeroed(
 
 
 def zeroed_before_filters(content: bytes) -> set[str]:
-    """What goes into a convolution, or its border, and is a product with what was cast: a mask, as 0 and 1."""
+    """What goes into a convolution, or its border, and is a product with a mask, as 0 and 1."""
     nodes = load_from_string(content).graph.node
     filtered = {node.input[0] for node in nodes if node.op_type in ("Conv", "Pad")}
     products = [node for node in nodes if node.op_type == "Mul" and node.output[0] in filtered]
