@@ -352,10 +352,10 @@ def _answer_pairs(out: Path) -> Iterator[Row]:
     """
     rows = [row for row in _read(out / JOINT.name / "train.jsonl") if _is_pair(row)]
     folds = [manifests.bucket(manifests.theme(Path(row["image"]).stem), FOLDS) for row in rows]
-    for fold in range(FOLDS):
+    words = [(row | {"image": ""}, place) for row, place in zip(rows, folds, strict=True)]
+    for fold in sorted(set(folds)):
         shown = out / PAIRS.rows.format(fold=fold)
         shown.parent.mkdir(parents=True, exist_ok=True)
-        words = [(row | {"image": ""}, place) for row, place in zip(rows, folds, strict=True)]
         held = [row for row, place in words if place == fold]
         _write(shown, (row for row, place in words if place != fold))
         _write(shown.with_name("dev.jsonl"), held)

@@ -66,7 +66,7 @@ def encoder(network: Network, modality: Modality, example: Seq[Tensor]) -> bytes
 
 def _of_whole(content: bytes) -> bytes:
     """A graph without the products by which rows that are not real are zeroed: all of a picture are
-    real. They take a fifth of its time, most of it because they part convolutions."""
+    real. They take a quarter of its time, much of it because they part convolutions."""
     model = onnx.load_from_string(content)
     ones, same, kept = {"mask"}, dict[str, str](), []
     for node in model.graph.node:
