@@ -24,6 +24,8 @@ Row = dict[str, Any]
 GROUP = "made-"
 """And the name of the set whose rows they are made of."""
 N = {"en": 500_000, "zh": 150_000}
+N_PAIRS = 60_000
+"""Of the words of pairs."""
 SHARE = {"sst2": 0.5, "chnsenticorp": 0.3, "smp2020-ewect": 0.3}
 """Of a language's texts: sets of few rows, most of whose words are rare. The other sets share what
 is left by the root of their size."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import string
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -101,7 +102,7 @@ def _record(id: str, modality: Modality, content: Any, out: Path) -> Record:
 
 # ---- text --------------------------------------------------------------------------------------
 
-_MARKS = list("!?.,;-_…~*#/|+=<>。！？、，；·—")
+_MARKS = [*string.punctuation, *"…。！？、，；：·—～"]
 _KEY_ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 _SCRIPTS: dict[str, tuple[tuple[int, int], ...]] = {
     # first and last code points, of letters (and of vowel signs where they stand after letters)
@@ -176,8 +177,14 @@ def _joined(make: Callable[[], str], least: int, most: int, rng: Rng, between: s
 
 
 def _punctuation(rng: Rng) -> str:
-    few = rng.choice(_MARKS, size=rng.integers(1, 4))
-    return _joined(lambda: str(rng.choice(few)), 1, 14, rng, between="")
+    """A few marks over and over, in one piece or in several."""
+    few = rng.choice(_MARKS, size=rng.integers(1, 6))
+
+    def run() -> str:
+        return _joined(lambda: str(rng.choice(few)), 1, 14 // n, rng, between="")
+
+    n = int(rng.integers(1, 5))
+    return _joined(run, n, n, rng)
 
 
 def _digits(rng: Rng) -> str:

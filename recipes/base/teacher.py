@@ -13,11 +13,12 @@ al., How to Fine-Tune BERT for Text Classification? (2019), section 5.3.1, both 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -84,6 +85,8 @@ TEACHERS = {
 MIXTURE = 0.5
 BATCH = 48
 HEAD_RATE = 5e-4
+ON = 6000
+"""Rows drawn when it learns on."""
 WARMUP = 60
 SHARE = 0.5
 """Of the teacher in what a row teaches."""
@@ -94,9 +97,11 @@ class Teacher(nn.Module):
     """(B, S) word pieces -> (B, 3) scores, from the mean over the positions. bf16: it multiplies
     these 16-bit floats."""
 
-    def __init__(self, path: Path, *, bf16: bool) -> None:
+    def __init__(self, given: Pretrained, *, bf16: bool) -> None:
         super().__init__()
-        self.bf16 = bf16
+        path = given.path()
+        self.given, self.bf16 = given, bf16
+        self.tokenizer = AutoTokenizer.from_pretrained(str(path))
         self.body = AutoModel.from_pretrained(str(path))
         self.body.embeddings.word_embeddings.requires_grad_(False)
         width = self.body.config.hidden_size
@@ -113,60 +118,84 @@ class Teacher(nn.Module):
         return scores.float()
 
 
-def teach(shown: Path, answered: Path, lang: str, *, bf16: bool, seed: int = 0) -> None:
+def teach(
+    shown: Path,
+    answered: Path,
+    lang: str,
+    *,
+    bf16: bool,
+    seed: int = 0,
+    pairs: Mapping[int, list[Row]] | None = None,
+) -> None:
     """Write (JSONL) the rows of `shown` that it answers, in the language and no phrases, with
-    `probabilities`, and new rows behind them, others for each seed. bf16: see Teacher."""
+    `probabilities`, and new rows behind them, others for each seed; then the same of pairs.
+
+    bf16: see Teacher. pairs: fold -> rows of words that are told by what did not see their labels.
+    """
     rows = [
         row
         for row in map(json.loads, shown.read_text(encoding="utf-8").splitlines())
         if row["lang"] == lang and row["text"] and row["group"] != phrases.GROUP
     ]
     torch.manual_seed(seed)
-    given = TEACHERS[lang]
-    path = given.path()
-    tokenizer = AutoTokenizer.from_pretrained(str(path))
-    pieces = _pieces([row["text"] for row in rows], tokenizer, given.length)
-    teacher = Teacher(path, bf16=bf16).to(DEVICE)
-    _fine_tune(teacher, given, pieces, rows, np.random.default_rng(seed))
-    answers = _answers(teacher, pieces)
+    teacher = Teacher(TEACHERS[lang], bf16=bf16).to(DEVICE)
+    _fine_tune(teacher, rows, teacher.given.rows, np.random.default_rng(seed))
     told = [
         row | {"probabilities": _mixed(row, answer)}
-        for row, answer in zip(rows, answers, strict=True)
+        for row, answer in zip(rows, _answers(teacher, rows), strict=True)
     ]
-    new = list(made.texts(rows, made.N[lang], np.random.default_rng(seed)))
-    answers = _answers(teacher, _pieces([row["text"] for row in new], tokenizer, given.length))
-    told += [
-        row | {"id": f"{row['id']}/{seed}"} | _told(row, answer)
-        for row, answer in zip(new, answers, strict=True)
-    ]
+    told += _told(teacher, _made(rows, made.N[lang], np.random.default_rng(seed), str(seed)))
+    told += _answer_pairs(teacher, pairs or {}, seed)
     with answered.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in told)
 
 
-def _pieces(texts: list[str], tokenizer: Any, length: int) -> Array:
+def _answer_pairs(teacher: Teacher, pairs: Mapping[int, list[Row]], seed: int) -> Iterator[Row]:
+    """The words of pairs, and new texts made of them, each told by a teacher that learned on from
+    the labels of the other folds alone.
+
+    A pupil that learned from these few labels would know them by heart, and whatever learns from
+    it in turn believe words more than they deserve. Source: Wolpert, Stacked Generalization (1992),
+    section 2.
+    """
+    for fold, held in pairs.items():
+        rng = np.random.default_rng([seed, fold])
+        learned = copy.deepcopy(teacher)
+        others = [row for other in pairs if other != fold for row in pairs[other]]
+        _fine_tune(learned, others, ON, rng)
+        new = _made(held, made.N_PAIRS // len(pairs), rng, f"{fold}/{seed}")
+        yield from _told(learned, [*held, *new])
+
+
+def _made(rows: list[Row], n: int, rng: np.random.Generator, name: str) -> list[Row]:
+    return [row | {"id": f"{row['id']}/{name}"} for row in made.texts(rows, n, rng)]
+
+
+def _pieces(teacher: Teacher, rows: list[Row]) -> Array:
     """(N, length) word pieces, 0 = none. Links and names of users say nothing and are replaced."""
+    texts, length = [row["text"] for row in rows], teacher.given.length
     clean = [re.sub(r"@\w+", "user", re.sub(r"https?://\S+", "url", text)) for text in texts]
     pieces = np.zeros((len(clean), length), np.int64)
     tail = length * 2 // 5
-    for row, ids in zip(pieces, tokenizer(clean)["input_ids"], strict=True):
+    for row, ids in zip(pieces, teacher.tokenizer(clean)["input_ids"], strict=True):
         kept = ids if len(ids) <= length else ids[: length - tail] + ids[-tail:]
         row[: len(kept)] = kept
     return pieces
 
 
-def _fine_tune(
-    teacher: Teacher, given: Pretrained, pieces: Array, rows: list[Row], rng: np.random.Generator
-) -> None:
+def _fine_tune(teacher: Teacher, rows: list[Row], n: int, rng: np.random.Generator) -> None:
+    """On n rows, drawn by set size to the power MIXTURE."""
+    pieces = _pieces(teacher, rows)
     codes = np.array([LABELS.index(row["label"]) for row in rows])
     # Sets without neutral: their loss compares the other two alone.
     names = {known.name for known in SETS if known.labels == BINARY}
     binary = np.array([row["group"] in names for row in rows])
     groups = [
         {"params": part.parameters(), "lr": rate, "initial": rate}
-        for part, rate in ((teacher.body, given.rate), (teacher.head, HEAD_RATE))
+        for part, rate in ((teacher.body, teacher.given.rate), (teacher.head, HEAD_RATE))
     ]
     optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
-    batches = list(_batches(given, pieces, rows, rng))
+    batches = list(_batches(pieces, rows, n, rng))
     teacher.train()
     for step, places in enumerate(tqdm(batches, desc="teacher", disable=None, file=sys.stderr)):
         factor = min(1, (step + 1) / WARMUP) * (1 - step / len(batches))
@@ -182,15 +211,13 @@ def _fine_tune(
         optimiser.zero_grad()
 
 
-def _batches(
-    given: Pretrained, pieces: Array, rows: list[Row], rng: np.random.Generator
-) -> Iterator[Array]:
+def _batches(pieces: Array, rows: list[Row], n: int, rng: np.random.Generator) -> Iterator[Array]:
     """Rows drawn by set, texts of about one length together."""
     names = np.array([row["group"] for row in rows])
     sets, sizes = np.unique(names, return_counts=True)
     share = sizes**MIXTURE / (sizes**MIXTURE).sum()
     drawn = [
-        np.resize(rng.permutation(np.flatnonzero(names == name)), round(given.rows * part))
+        np.resize(rng.permutation(np.flatnonzero(names == name)), round(n * part))
         for name, part in zip(sets, share, strict=True)
     ]
     order = rng.permutation(np.concatenate(drawn))
@@ -203,9 +230,10 @@ def _batches(
 
 
 @torch.inference_mode()
-def _answers(teacher: Teacher, pieces: Array) -> Array:
+def _answers(teacher: Teacher, rows: list[Row]) -> Array:
     """(N, 3) probabilities."""
     teacher.eval()
+    pieces = _pieces(teacher, rows)
     answers = np.zeros((len(pieces), len(LABELS)))
     order = np.argsort((pieces != 0).sum(1), kind="stable")
     for start in tqdm(range(0, len(order), 64), desc="taught", disable=None, file=sys.stderr):
@@ -226,8 +254,9 @@ def _mixed(row: Row, answer: Array) -> dict[str, float]:
     }
 
 
-def _told(row: Row, answer: Array) -> Row:
-    """What a new text is: the teacher's answer, among the labels of the set it was made of."""
-    name = row["group"].removeprefix(made.GROUP)
-    told = among(name, dict(zip(LABELS, answer, strict=True)))
-    return {"label": max(told, key=lambda label: told[label]), "probabilities": told}
+def _told(teacher: Teacher, rows: list[Row]) -> Iterator[Row]:
+    """Rows by the teacher's answer alone, among the labels of the set they are (made) of."""
+    for row, answer in zip(rows, _answers(teacher, rows), strict=True):
+        name = row["group"].removeprefix(made.GROUP)
+        told = among(name, dict(zip(LABELS, answer, strict=True)))
+        yield row | {"label": max(told, key=lambda label: told[label]), "probabilities": told}

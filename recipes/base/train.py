@@ -29,14 +29,13 @@ import numpy as np
 import moodal
 from moodal import bundle
 from moodal.compress.quantise import quantise
-from moodal.runtime.predict import Model
 from moodal.types import Prediction
 from recipes.base import manifests, names, outliers, phrases, sets
 
 SEED = 0
-TEACHERS = (("zh", 0), ("en", 0), ("en", 1))
-"""Language and seed, the longest first. English has two, of whose answers the mean is taken: what
-one of them knows of rare words is partly chance."""
+TEACHERS = (("zh", 0), ("zh", 1), ("en", 0), ("en", 1))
+"""Language and seed, the longest first. Of the answers of two the mean is taken: what one of them
+knows of rare words is partly chance."""
 PHOTOGRAPHS = "photographs.safetensors"
 VOICES = "voices.safetensors"
 Row = dict[str, Any]
@@ -77,28 +76,12 @@ TAUGHT = Stage(
     "taught",
     ("text",),
     # Made texts are many, and real ones would be drawn too often by the root of their number.
-    (*MIXED, "train.mixture=0.6", *WORDS, "train.epochs=1"),
+    (*MIXED, "train.mixture=0.6", *WORDS, "train.epochs=2"),
     rows="text/taught.jsonl",
     start=("text",),
 )
-# Words of pairs alone, from which models that did not see them tell what they say.
-PAIRS = Stage(
-    "pairs",
-    ("text",),
-    (
-        "train.mixture=0.5",
-        f"train.seed={SEED}",
-        "train.patience=99",
-        "train.epochs=6",
-        "train.batch_size=64",
-        "train.learning_rate=5e-4",
-        "train.average=0.99",
-    ),
-    rows="pairs/{fold}/shown.jsonl",
-    start=("text",),
-)
-FOLDS, TIMES = 5, 4
-"""Of the pairs; how often the few that there are stand among the other texts."""
+FOLDS = 5
+"""Of the pairs, whose words are told by what did not see them."""
 WIDTH = 128
 """Of the encoder of faces."""
 IMAGE = Stage(
@@ -307,11 +290,24 @@ def _pictures(out: Path) -> Path:
 
 
 def teach(out: Path, lang: str, seed: int) -> None:
-    """Have a teacher answer the texts of a language, and texts made of them."""
+    """Have a teacher answer the texts of a language, the words of its pairs, and texts made of
+    both."""
     from recipes.base import teacher  # what reads the large models: seconds to import
 
+    pairs = {fold: rows for fold in range(FOLDS) if (rows := _pairs(out, lang, fold))}
     answered = _answered(out, lang, seed)
-    teacher.teach(out / TEXT.rows, answered, lang, bf16=_knows_bf16(), seed=seed)
+    bf16 = _knows_bf16()
+    teacher.teach(out / TEXT.rows, answered, lang, bf16=bf16, seed=seed, pairs=pairs)
+
+
+def _pairs(out: Path, lang: str, fold: int) -> list[Row]:
+    """The words of a fold; pictures of a theme, which are much alike, are in one."""
+    return [
+        row | {"image": ""}
+        for row in _read(out / JOINT.name / "train.jsonl")
+        if row["text"] and row["image"] and not row["audio"] and row["lang"] == lang
+        if manifests.bucket(manifests.theme(Path(row["image"]).stem), FOLDS) == fold
+    ]
 
 
 def _answered(out: Path, lang: str, seed: int) -> Path:
@@ -333,41 +329,12 @@ def _mean(rows: list[Row]) -> dict[str, float]:
 
 
 def _tell(out: Path) -> None:
-    """Texts by the teachers' answers, and theirs beside them, told with other names; words of pairs
-    by the answers of models that did not see them."""
+    """Texts by the teachers' answers, and theirs beside them, told with other names."""
     answers = _answers(out)
     shown = list(_read(out / TEXT.rows))
     known = names.find(shown)
     rows = [answers.pop(row["id"], row) for row in shown] + list(answers.values())
-    exchanged = names.exchanged(rows, known, np.random.default_rng(SEED))
-    _write(out / TAUGHT.rows, [*exchanged, *(TIMES * list(_answer_pairs(out)))])
-
-
-def _answer_pairs(out: Path) -> Iterator[Row]:
-    """The words of pairs, each told by a model that learned from the other pairs alone.
-
-    An encoder that learned from their labels would know these few by heart, and whatever learns
-    from it in turn believe words more than they deserve. Source: Wolpert, Stacked Generalization
-    (1992), section 2.
-    """
-    rows = [row for row in _read(out / JOINT.name / "train.jsonl") if _is_pair(row)]
-    folds = [manifests.bucket(manifests.theme(Path(row["image"]).stem), FOLDS) for row in rows]
-    words = [(row | {"image": ""}, place) for row, place in zip(rows, folds, strict=True)]
-    for fold in sorted(set(folds)):
-        shown = out / PAIRS.rows.format(fold=fold)
-        shown.parent.mkdir(parents=True, exist_ok=True)
-        held = [row for row, place in words if place == fold]
-        _write(shown, (row for row, place in words if place != fold))
-        _write(shown.with_name("dev.jsonl"), held)
-        model = _fit(PAIRS, out, shown, shown.with_name("model"))
-        told = model.predict_many({"text": row["text"]} for row in held)
-        for row, answer in zip(held, told, strict=True):
-            assert isinstance(answer, Prediction), "its text is known to be one"
-            yield row | {"probabilities": dict(answer.probabilities)}
-
-
-def _is_pair(row: Row) -> bool:
-    return bool(row["text"] and row["image"] and not row["audio"])
+    _write(out / TAUGHT.rows, names.exchanged(rows, known, np.random.default_rng(SEED)))
 
 
 def _answer_texts(out: Path) -> None:
@@ -447,15 +414,10 @@ def train(name: str, out: Path) -> None:
     if name == JOINT.name:
         _answer_texts(out)
         made = (_joint_weights(out), f"image_encoder.weights={_pictures(out)}")
-    _fit(stage, out, out / stage.rows, out / "models" / name, made)
-
-
-def _fit(stage: Stage, out: Path, rows: Path, model: Path, made: tuple[str, ...] = ()) -> Model:
-    """Train on `rows`, with the dev.jsonl beside them. made: settings beside those of the stage."""
-    return moodal.train(
-        rows,
-        valid=rows.with_name("dev.jsonl"),
-        out=model,
+    moodal.train(
+        out / stage.rows,
+        valid=(out / stage.rows).with_name("dev.jsonl"),
+        out=out / "models" / name,
         settings=(
             *stage.settings,
             *made,

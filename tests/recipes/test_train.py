@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -80,51 +80,28 @@ def test_a_text_is_told_by_the_mean_of_its_teachers(
     write(out / "text" / "answered-en-0.jsonl", [rows[0] | told, new[0]])
     write(out / "text" / "answered-en-1.jsonl", [rows[0] | other, new[1]])
     write(out / "text" / "answered-zh-0.jsonl", [rows[2] | told, new[2]])
-    monkeypatch.setattr(train, "_answer_pairs", lambda _: [{"id": "pair"}])
+    write(out / "text" / "answered-zh-1.jsonl", [rows[2] | other])
     train._tell(out)
     first, *rest = read(out / train.TAUGHT.rows)
-    assert first == rows[0] | {"probabilities": pytest.approx({"positive": 0.7, "negative": 0.3})}
-    pairs = train.TIMES * [{"id": "pair"}]
-    assert rest == [rows[1], rows[2] | told, new[2], *new[:2], *pairs]
+    mean = {"probabilities": pytest.approx({"positive": 0.7, "negative": 0.3})}
+    assert first == rows[0] | mean
+    assert rest == [rows[1], rows[2] | mean, new[2], *new[:2]]
 
 
-def test_words_of_pairs_are_told_by_models_that_did_not_see_them(
-    out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_words_of_pairs_of_one_theme_are_in_one_fold(out: Path) -> None:
     pairs: list[Any] = [
         SAID | {"text": f"word {i}", "image": f"{name}.jpg"}
         for i, name in enumerate(("Dog_1", "Dog_2", *map(str, range(20))))
     ]
-    write(out / "joint" / "train.jsonl", [SAID, *pairs, pairs[0] | {"audio": "a.wav"}])
-    learned: list[tuple[set[str], set[str]]] = []
-
-    class Known:
-        """What it answers is how many fits there were before it."""
-
-        def __init__(self, before: int) -> None:
-            self.before = before
-
-        def predict_many(self, records: Iterable[dict[str, str]]) -> list[Prediction]:
-            return [prediction({"positive": self.before}) for _ in records]
-
-    def fit(stage: train.Stage, _: Path, shown: Path, model: Path) -> Known:
-        assert stage is train.PAIRS
-        parts = [read(file) for file in (shown, shown.with_name("dev.jsonl"))]
-        assert all(row["image"] == "" for part in parts for row in part)
-        others, held = ({row["text"] for row in part} for part in parts)
-        learned.append((others, held))
-        return Known(len(learned) - 1)
-
-    monkeypatch.setattr(train, "_fit", fit)
-    told = list(train._answer_pairs(out))
-    every = {row["text"] for row in pairs}
-    assert len(learned) == train.FOLDS
-    for others, held in learned:
-        assert others | held == every
-        assert not others & held
-        assert not {"word 0", "word 1"} & held or {"word 0", "word 1"} <= held
-    assert {row["text"] for row in told} == every
-    assert all(row["text"] in learned[row["probabilities"]["positive"]][1] for row in told)
+    others = [pairs[0] | {"audio": "a.wav"}, pairs[0] | {"lang": "zh", "text": "狗"}]
+    write(out / "joint" / "train.jsonl", [SAID, *pairs, *others])
+    folds = [train._pairs(out, "en", fold) for fold in range(train.FOLDS)]
+    assert all(folds)
+    words = [row["text"] for rows in folds for row in rows]
+    assert sorted(words) == sorted(row["text"] for row in pairs)
+    assert all(row["image"] == "" for rows in folds for row in rows)
+    dogs = [fold for fold, rows in enumerate(folds) for row in rows if row["text"][-2:] in " 0 1"]
+    assert len(set(dogs)) == 1
 
 
 def test_what_stands_alone_teaches_the_joint_stage_what_taught_makes_of_it(
