@@ -2,9 +2,8 @@
 
     python -m recipes.base.manifests DATA OUT [--casia-speaker NAME] [--oasis-fold K]
 
-writes OUT/<stage>/train.jsonl and dev.jsonl for the stages text, image, audio (one modality each),
-joint (several at once, and some rows of each alone) and emotions (speech by its finer labels), and
-OUT/summary.json, which counts them.
+writes OUT/<stage>/train.jsonl and dev.jsonl for the stages text, image, audio (one modality each)
+and joint (several at once, and some rows of each alone), and OUT/summary.json, which counts them.
 `group` is the set that a row is from; paths are absolute. Same data, choices and seed: same rows.
 """
 
@@ -35,9 +34,6 @@ from recipes.base.sets import LABELS, SETS, Part, Set, verify
 
 PARTS: tuple[Part, ...] = ("train", "dev")
 STAGES = (*MODALITIES, "joint")
-EMOTIONS = "emotions"
-ALIKE = {"fearful": "fear", "surprised": "surprise"}
-"""What one set calls otherwise than another."""
 LANGUAGES = ("zh", "en")
 CASIA_SPEAKERS = ("casia-wangzhe", "casia-liuchanhg", "casia-ZhaoZuoxiang")
 OASIS_FOLDS = 5
@@ -103,9 +99,8 @@ def write(
     dropped: Counter[tuple[str, str]] = Counter()
     dev = held_out() if dev is None else dev
     parts = _load(data.resolve(), sets, dev, dropped)
-    felt = _felt(data.resolve(), sets, dev)
     parts["train"] = _without_copies(parts["train"], parts["dev"], dropped)
-    stages: dict[str, dict[str, Any]] = {stage: {} for stage in (*STAGES, EMOTIONS)}
+    stages: dict[str, dict[str, Any]] = {stage: {} for stage in STAGES}
     summary: dict[str, Any] = {
         "seed": seed,
         "held_out": {name: choice.words for name, choice in dev.items()},
@@ -117,7 +112,6 @@ def write(
         records = [_filed(record, out) for record in parts[part]]
         rows_of: dict[str, list[Record]] = {m: _alone(records, m) for m in MODALITIES}
         rows_of["joint"] = joint(records, part, seed=seed)
-        rows_of[EMOTIONS] = felt[part]
         for stage, rows in rows_of.items():
             path = out / stage / f"{part}.jsonl"
             save(path, rows)
@@ -242,19 +236,6 @@ def _load(
         if len(parts["dev"]) == before:
             raise DataError(f"{given.name}: no row of it is held out for dev; name one in `dev`")
     return parts
-
-
-def _felt(data: Path, sets: Sequence[Set], dev: HeldOut) -> dict[Part, list[Record]]:
-    """The rows of sets with finer labels, by these; what `label` leaves out is among them."""
-    finer = [
-        replace(given, columns={**given.columns, "label": given.emotions})
-        for given in sets
-        if given.emotions
-    ]
-    return {
-        part: [replace(row, target=ALIKE.get(str(row.target), row.target)) for row in rows]
-        for part, rows in _load(data, finer, dev, Counter()).items()
-    }
 
 
 def _without_copies(

@@ -30,7 +30,6 @@ class Set:
         must not cut apart (a speaker, a dialogue). A column that is not named so is not read:
         ravdess and casia say the same sentences in every emotion, so that their words are no text.
     labels: those that occur; BINARY sets have no neutral rows.
-    emotions: the column of finer labels, of speech.
     licence, permits: as far as known; see README.md.
     sha256: file, or folder ending in `/`, relative to the set's folder -> hash (see `hash_of`).
     """
@@ -45,7 +44,6 @@ class Set:
     sha256: Mapping[str, str]
     columns: Mapping[str, str] = field(default_factory=dict)
     labels: tuple[str, ...] = LABELS
-    emotions: str = ""
 
 
 _CSV: Mapping[Part, str] = {"train": "train.csv", "dev": "dev.csv"}
@@ -102,7 +100,6 @@ SETS: tuple[Set, ...] = (
         name="ravdess",
         files=_CSV,
         columns={"group": "speaker"},
-        emotions="emotion",
         modalities=("audio",),
         languages=("en",),
         source="RAVDESS: Livingstone, Russo. The Ryerson Audio-Visual Database of Emotional "
@@ -119,7 +116,6 @@ SETS: tuple[Set, ...] = (
         name="casia",
         files={"train": "train.csv"},
         columns={"group": "speaker"},
-        emotions="emotion",
         modalities=("audio",),
         languages=("zh",),
         source="CASIA Chinese emotional speech corpus, Institute of Automation, Chinese Academy "

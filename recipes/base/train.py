@@ -110,14 +110,13 @@ FACES = Stage(
     (*IMAGE.settings, "train.label_smoothing=0"),
     rows="image/taught.jsonl",
 )
-# Which emotion is heard: of negative ones, anger sounds least like sadness.
-EMOTIONS = Stage(
-    "emotions",
+AUDIO = Stage(
+    "audio",
     ("audio",),
     (
         *MIXED,
         "train.class_weights=1",
-        "train.epochs=12",
+        "train.epochs=20",
         "train.batch_size=16",
         "train.learning_rate=1e-3",
         "train.average=0.99",
@@ -129,14 +128,7 @@ EMOTIONS = Stage(
         "audio.mask_time=0",
         "audio.mask_frequency=0",
     ),
-    rows="emotions/train.jsonl",
-)
-AUDIO = Stage(
-    "audio",
-    EMOTIONS.modalities,
-    (*EMOTIONS.settings, "train.epochs=10"),
     rows="audio/shown.jsonl",
-    start=("emotions",),
 )
 JOINT = Stage(
     "joint",
@@ -160,7 +152,7 @@ JOINT_WEIGHTS = {"semeval2017": 0.5, "ravdess": 1.0, "casia": 1.0, "oasis": 0.5}
 """Class weights of sets that are scored by macro recall or macro F1; those that are scored by
 accuracy (mvsa-single, fer2013) show how frequent their labels are, and texts alone are learned from
 answers, in which that is weighed already."""
-STAGES = {stage.name: stage for stage in (TEXT, IMAGE, FACES, EMOTIONS, AUDIO, TAUGHT, JOINT)}
+STAGES = {stage.name: stage for stage in (TEXT, IMAGE, FACES, AUDIO, TAUGHT, JOINT)}
 
 
 def main() -> None:
@@ -190,7 +182,7 @@ def main() -> None:
             pool.submit(
                 in_turn, [stage.name for stage in stages if stage.name in chosen], given.out
             )
-            for stages in ((IMAGE, FACES), (EMOTIONS, AUDIO))
+            for stages in ((IMAGE, FACES), (AUDIO,))
         ]
         for job in words:
             job.result()
@@ -238,7 +230,7 @@ def _find(chosen: list[str], out: Path) -> None:
     """What others have made: now, and not when hours have gone by."""
     if TAUGHT.name in chosen:
         _find_teachers()
-    if EMOTIONS.name in chosen:
+    if AUDIO.name in chosen:
         _find_voices(out)
     if JOINT.name in chosen:
         _find_photographs(out)
@@ -417,7 +409,7 @@ def train(name: str, out: Path) -> None:
         _tell(out)
     if name == FACES.name:
         _answer_faces(out)
-    if name == EMOTIONS.name:
+    if name == AUDIO.name:
         made = (f"audio_encoder.weights={out / VOICES}",)
     if name == JOINT.name:
         _answer_texts(out)

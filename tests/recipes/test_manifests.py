@@ -29,7 +29,6 @@ PAIRS = {"mvsa-single", "oasis"}
 TEXTS = {given.name for given in SETS} - SPEECH - PAIRS - {"fer2013"}
 COPY = "Ｇood  Hotel\u3000不错"
 COPIED = "good hotel 不错"
-EMOTIONS = ("happy", "fearful", "surprised", "")
 SPEAKER = manifests.CASIA_SPEAKERS[2]
 
 
@@ -72,8 +71,6 @@ def rows_of(given: Set, part: str, folder: Path) -> Iterator[dict[str, Any]]:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(jpeg(name) if modality == "image" else name.encode())
                 row[modality] = place.format(name)
-        if given.emotions:
-            row[given.emotions] = EMOTIONS[i % len(EMOTIONS)]
         if "group" in given.columns:
             row[given.columns["group"]] = f"{given.name}-{i // 4}"
         if given.name == "fer2013":
@@ -150,24 +147,6 @@ def test_a_stage_of_one_modality_has_the_sets_of_that_modality_alone(
             records = load(out, stage, part)
             assert {record.modalities for record in records} == {(stage,)}
             assert {record.group for record in records} == sets
-
-
-def test_speech_is_there_by_emotion_too_and_its_speakers_are_held_out_alike(
-    chosen: tuple[Path, dict[str, Any]],
-) -> None:
-    out, summary = chosen
-    for part in PARTS:
-        felt = {record.id: record for record in load(out, "emotions", part)}
-        assert {record.group for record in felt.values()} == SPEECH
-        assert {record.target for record in felt.values()} == {"happy", "fear", "surprise"}
-        assert sum(summary["stages"]["emotions"][part]["languages"].values()) == len(felt)
-        rows = {record.id: record for record in load(out, "audio", part)}
-        both = felt.keys() & rows.keys()
-        assert len(both) > len(felt) / 2
-        assert all(felt[name].audio == rows[name].audio for name in both)
-    assert not {r.audio for r in load(out, "emotions", "train")} & {
-        r.audio for part in ("emotions", "audio") for r in load(out, part, "dev")
-    }
 
 
 def test_every_row_has_a_label_and_media_that_exist(made: tuple[Path, dict[str, Any]]) -> None:
