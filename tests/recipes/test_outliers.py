@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import string
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,16 @@ def test_every_kind_occurs(out: Path) -> None:
     for part in ROWS:
         found = {record.id.split("/")[2].rsplit("-", 1)[0] for record in load(out, part)}
         assert found == {kind for kinds in KINDS[part].values() for kind in kinds}
+
+
+def test_signs_are_every_mark_of_the_keyboard_with_and_without_gaps() -> None:
+    rng = np.random.default_rng(0)
+    rows = [KINDS["train"]["text"]["punctuation"](rng) for _ in range(300)]
+    assert set(string.punctuation) < set("".join(rows))
+    assert not any(letter.isalnum() for row in rows for letter in row)
+    gaps = sum(" " in row for row in rows)
+    assert 150 < gaps < 290
+    assert all(row == row.strip() and len(row) < 25 for row in rows)
 
 
 def test_sentences_of_dev_are_not_those_of_train(out: Path) -> None:
