@@ -30,7 +30,9 @@ from recipes.base.sets import Part
 from recipes.base.sounds import SOUNDS
 
 ROWS: Mapping[Part, int] = {"train": 1200, "dev": 240}
-"""Of each modality."""
+"""Of each modality, but for TIMES."""
+TIMES: Mapping[Modality, int] = {"text": 4, "image": 1, "audio": 1}
+"""There are more ways to write nothing than to show or to sound it."""
 GROUP = "outliers"
 _TRIES = 50
 """Draws for a row before a kind counts as used up."""
@@ -54,7 +56,9 @@ def write(out: Path, *, seed: int = 0, rows: Mapping[Part, int] = ROWS) -> dict[
         records = [
             _record(f"{GROUP}/{part}/{kind}-{i}", modality, content, out)
             for modality in MODALITIES
-            for i, kind, content in _draw(KINDS[part][modality], rows[part], seen, rng)
+            for i, kind, content in _draw(
+                KINDS[part][modality], TIMES[modality] * rows[part], seen, rng
+            )
         ]
         save(out / GROUP / f"{part}.jsonl", records)
         summary[part] = tally(records)
@@ -102,7 +106,8 @@ def _record(id: str, modality: Modality, content: Any, out: Path) -> Record:
 
 # ---- text --------------------------------------------------------------------------------------
 
-_MARKS = [*string.punctuation, *"…。！？、，；：·—～"]
+_STOPS = ".,!?;:…。！？、，；："
+_MARKS = string.punctuation + "…。！？、，；：·—～"
 _KEY_ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 _SCRIPTS: dict[str, tuple[tuple[int, int], ...]] = {
     # first and last code points, of letters (and of vowel signs where they stand after letters)
@@ -176,15 +181,19 @@ def _joined(make: Callable[[], str], least: int, most: int, rng: Rng, between: s
     return between.join(make() for _ in range(rng.integers(least, most + 1)))
 
 
-def _punctuation(rng: Rng) -> str:
-    """A few marks over and over, in one piece or in several."""
-    few = rng.choice(_MARKS, size=rng.integers(1, 6))
+def _signs(marks: str, n_marks: int, n_runs: int) -> Callable[[Rng], str]:
+    """At most n_marks different ones, over and over, in at most n_runs pieces."""
 
-    def run() -> str:
-        return _joined(lambda: str(rng.choice(few)), 1, 14 // n, rng, between="")
+    def draw(rng: Rng) -> str:
+        few = rng.choice(list(marks), size=rng.integers(1, n_marks + 1))
+        n = int(rng.integers(1, n_runs + 1))
 
-    n = int(rng.integers(1, 5))
-    return _joined(run, n, n, rng)
+        def run() -> str:
+            return _joined(lambda: str(rng.choice(few)), 1, 14 // n, rng, between="")
+
+        return _joined(run, n, n, rng)
+
+    return draw
 
 
 def _digits(rng: Rng) -> str:
@@ -226,7 +235,10 @@ def _sentences(language: str, part: Part) -> Callable[[Rng], str]:
 
 def _texts(part: Part) -> dict[str, Callable[[Rng], Any]]:
     return {
-        "punctuation": _punctuation,
+        "mark": _signs(_MARKS, 1, 1),
+        "marks": _signs(_MARKS, 3, 1),
+        "marks-and-gaps": _signs(_MARKS, 5, 4),
+        "stops": _signs(_STOPS, 3, 2),
         "digits": _digits,
         "letters": _letters,
         "mashing": _mashing,

@@ -14,7 +14,7 @@ from moodal.data.manifest import read
 from moodal.errors import DataError
 from moodal.preprocess import audio, image
 from moodal.types import Record
-from recipes.base.outliers import _SENTENCES, KINDS, _draw, write
+from recipes.base.outliers import _SENTENCES, KINDS, TIMES, _draw, write
 from recipes.base.sounds import SAMPLE_RATE, SOUNDS
 
 ROWS = {"train": 60, "dev": 20}
@@ -48,7 +48,7 @@ def test_rows_are_of_one_modality_unlabelled_and_readable(out: Path) -> None:
     for part, n in ROWS.items():
         records = load(out, part)
         assert Counter(r.modalities for r in records) == {
-            ("text",): n,
+            ("text",): TIMES["text"] * n,
             ("image",): n,
             ("audio",): n,
         }
@@ -84,12 +84,18 @@ def test_every_kind_occurs(out: Path) -> None:
 
 def test_signs_are_every_mark_of_the_keyboard_with_and_without_gaps() -> None:
     rng = np.random.default_rng(0)
-    rows = [KINDS["train"]["text"]["punctuation"](rng) for _ in range(300)]
-    assert set(string.punctuation) < set("".join(rows))
-    assert not any(letter.isalnum() for row in rows for letter in row)
-    gaps = sum(" " in row for row in rows)
-    assert 150 < gaps < 290
-    assert all(row == row.strip() and len(row) < 25 for row in rows)
+    kinds = KINDS["train"]["text"]
+    rows = {
+        kind: [kinds[kind](rng) for _ in range(200)]
+        for kind in ("mark", "marks", "marks-and-gaps", "stops")
+    }
+    for drawn in rows.values():
+        assert not any(letter.isalnum() for row in drawn for letter in row)
+        assert all(row == row.strip() and 0 < len(row) < 25 for row in drawn)
+    assert all(len(set(row)) == 1 for row in rows["mark"])
+    assert set(string.punctuation) < set("".join(rows["marks-and-gaps"]))
+    assert not any(" " in row for row in rows["mark"] + rows["marks"])
+    assert 100 < sum(" " in row for row in rows["marks-and-gaps"]) < 190
 
 
 def test_sentences_of_dev_are_not_those_of_train(out: Path) -> None:
