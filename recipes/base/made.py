@@ -57,7 +57,10 @@ class Words:
 
 
 def texts(rows: Sequence[Row], n: int, rng: np.random.Generator) -> Iterator[Row]:
-    """n rows of new texts, not told what they say. rows: of one language, of any sets."""
+    """n rows of new texts, less those of signs alone, not told what they say.
+
+    rows: of one language, of any sets.
+    """
     lang = rows[0]["lang"]
     split = {row["id"]: words(row["text"], lang) for row in rows}
     known = Words.of([[word.lower() for word in text] for text in split.values()], lang)
@@ -67,6 +70,8 @@ def texts(rows: Sequence[Row], n: int, rng: np.random.Generator) -> Iterator[Row
     for name, many in _shares(sets, n).items():
         for i in range(many):
             text = joint(lang).join(_changed(_stretches(sets[name], rng), known, rng))
+            if not any(letter.isalnum() for letter in text):
+                continue  # a teacher would be sure of signs alone
             group = f"{GROUP}{name}"
             row = {"id": f"{group}/{i}", "text": text, "image": "", "audio": ""}
             yield row | {"label": "", "lang": lang, "group": group}
