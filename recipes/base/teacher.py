@@ -3,8 +3,8 @@ label.
 
 MiniLM reads English and M3E Chinese; each is fine-tuned on the rows of its language (but phrases)
 and answers each of them; half of what a row then teaches is its label, half that answer. It answers
-new texts, too (made.py): these teach its answer alone. It runs on a GPU where there is one. Nothing
-is downloaded: packages of pip's carry both.
+new texts, too (made.py), and the words of pairs: these teach its answer alone. It runs on a GPU
+where there is one. Nothing is downloaded: packages of pip's carry both.
 Sources: Wang et al., MiniLM (2020); Wang et al., M3E (2023), from Turc et al., Well-Read Students
 Learn Better (2019), in Zhao et al.'s Chinese version (UER, 2019); Hinton et al., Distilling the
 Knowledge in a Neural Network (2015), section 2, the weighted average of both objectives; Sun et

@@ -294,20 +294,24 @@ def teach(out: Path, lang: str, seed: int) -> None:
     both."""
     from recipes.base import teacher  # what reads the large models: seconds to import
 
-    pairs = {fold: rows for fold in range(FOLDS) if (rows := _pairs(out, lang, fold))}
-    answered = _answered(out, lang, seed)
-    bf16 = _knows_bf16()
-    teacher.teach(out / TEXT.rows, answered, lang, bf16=bf16, seed=seed, pairs=pairs)
+    teacher.teach(
+        out / TEXT.rows,
+        _answered(out, lang, seed),
+        lang,
+        bf16=_knows_bf16(),
+        seed=seed,
+        pairs=_pairs(out, lang),
+    )
 
 
-def _pairs(out: Path, lang: str, fold: int) -> list[Row]:
-    """The words of a fold; pictures of a theme, which are much alike, are in one."""
-    return [
-        row | {"image": ""}
-        for row in _read(out / JOINT.name / "train.jsonl")
-        if row["text"] and row["image"] and not row["audio"] and row["lang"] == lang
-        if manifests.bucket(manifests.theme(Path(row["image"]).stem), FOLDS) == fold
-    ]
+def _pairs(out: Path, lang: str) -> dict[int, list[Row]]:
+    """Fold -> the words of its pairs; pictures of a theme, which are much alike, are in one."""
+    folds: dict[int, list[Row]] = {}
+    for row in _read(out / JOINT.name / "train.jsonl"):
+        if row["text"] and row["image"] and not row["audio"] and row["lang"] == lang:
+            fold = manifests.bucket(manifests.theme(Path(row["image"]).stem), FOLDS)
+            folds.setdefault(fold, []).append(row | {"image": ""})
+    return dict(sorted(folds.items()))
 
 
 def _answered(out: Path, lang: str, seed: int) -> Path:
