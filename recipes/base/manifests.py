@@ -291,13 +291,18 @@ def _nested(counts: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
     return nested
 
 
+def add_choices(parser: argparse.ArgumentParser) -> None:
+    """What `held_out` is told, as options."""
+    parser.add_argument("--casia-speaker", choices=CASIA_SPEAKERS, default=CASIA_SPEAKERS[0])
+    parser.add_argument("--oasis-fold", type=int, choices=range(OASIS_FOLDS), default=0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="recipes.base.manifests")
     parser.add_argument("data", type=Path, help="the folder of the data sets")
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--casia-speaker", choices=CASIA_SPEAKERS, default=CASIA_SPEAKERS[0])
-    parser.add_argument("--oasis-fold", type=int, choices=range(OASIS_FOLDS), default=0)
+    add_choices(parser)
     given = parser.parse_args()
     verify(given.data)
     dev = held_out(casia_speaker=given.casia_speaker, oasis_fold=given.oasis_fold)

@@ -1,6 +1,6 @@
 """Train the base model: an encoder a modality, each on its own sets, then all of them together.
 
-    python -m recipes.base.train DATA OUT [--stage text --stage image ...]
+    python -m recipes.base.train DATA OUT [--stage text ...] [--casia-speaker NAME] [--oasis-fold K]
 
 DATA holds the data sets of sets.py. OUT/models/STAGE is each stage's model; OUT/models/base is the
 last one with its weights as 8-bit integers, the one that goes into the package. Of each stage's
@@ -29,6 +29,7 @@ import numpy as np
 import moodal
 from moodal import bundle
 from moodal.compress.quantise import quantise
+from moodal.errors import DataError
 from moodal.types import Prediction
 from recipes.base import manifests, names, outliers, phrases, sets
 
@@ -171,11 +172,13 @@ def main() -> None:
         choices=[known.name for known in sets.SETS],
         help="a set to leave out",
     )
+    manifests.add_choices(parser)
     given = parser.parse_args()
     chosen = given.stage or list(STAGES)
     started = time.monotonic()
     _find(chosen, given.out)
-    prepare(given.data, given.out, given.without)
+    dev = manifests.held_out(casia_speaker=given.casia_speaker, oasis_fold=given.oasis_fold)
+    prepare(given.data, given.out, given.without, dev)
     with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
         # The longest first; pictures and speech beside what the teachers' pupil learns.
         asked = TEACHERS if TAUGHT.name in chosen else ()
@@ -206,18 +209,32 @@ def main() -> None:
     print(json.dumps(cost))
 
 
-def prepare(data: Path, out: Path, without: list[str]) -> None:
-    """Check the data and write the manifests, once."""
-    if not (out / "summary.json").is_file():
+def prepare(
+    data: Path, out: Path, without: list[str], dev: manifests.HeldOut | None = None
+) -> None:
+    """Check the data and write the manifests, once. dev: as manifests.write.
+
+    Raises: DataError for data that are missing or changed, or manifests of another dev.
+    """
+    summary = out / "summary.json"
+    if summary.is_file():
+        _same_dev(summary, dev)
+    else:
         sets.verify(data)
         outliers.write(out, seed=SEED)
         left = [given for given in sets.SETS if given.name not in without]
-        manifests.write(data, out, seed=SEED, sets=left)
+        manifests.write(data, out, seed=SEED, dev=dev, sets=left)
         phrases.write(out)
     for stage in (TEXT, IMAGE, AUDIO, JOINT):
         with (out / stage.name / "shown.jsonl").open("w", encoding="utf-8") as file:
             file.write((out / stage.name / "train.jsonl").read_text(encoding="utf-8"))
             file.writelines(f"{line}\n" for line in _unsure(out, stage))
+
+
+def _same_dev(summary: Path, dev: manifests.HeldOut | None) -> None:
+    stands = json.loads(summary.read_text(encoding="utf-8")).get("held_out")
+    if dev and stands != (asked := {name: choice.words for name, choice in dev.items()}):
+        raise DataError(f"{summary}: holds out {stands}, not {asked}: give another folder")
 
 
 def _unsure(out: Path, stage: Stage) -> Iterator[str]:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from moodal import config
 from moodal.data import manifest
+from moodal.errors import DataError
 from moodal.model.encoders import IMAGE, Spec
 from moodal.types import Prediction, Record
 from recipes.base import train
@@ -51,6 +52,47 @@ def test_a_stage_is_unsure_of_the_outliers_of_its_modalities(out: Path, tmp_path
         for row in rest:
             assert row.target is None
             assert row.probabilities == dict.fromkeys(LABELS, 1.0)
+
+
+def test_another_speaker_and_fold_are_held_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(train, "_find", lambda chosen, out: None)
+    monkeypatch.setattr(train, "prepare", lambda *given: asked.append(given) or sys.exit())
+    folds = ["--casia-speaker", "casia-liuchanhg", "--oasis-fold", "3"]
+    monkeypatch.setattr(sys, "argv", ["train", "DATA", str(tmp_path), *folds])
+    with pytest.raises(SystemExit):
+        train.main()
+    [(*_, dev)] = asked
+    assert dev["casia"].words == "speaker casia-liuchanhg"
+    assert dev["oasis"].words == "fold 3 of 5, by theme"
+
+
+def test_the_manifests_are_written_by_that_division(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[str, Any] = {}
+    for module, name in (
+        (train.sets, "verify"),
+        (train.outliers, "write"),
+        (train.phrases, "write"),
+    ):
+        monkeypatch.setattr(module, name, lambda *a, **k: None)
+    monkeypatch.setattr(train.manifests, "write", lambda *a, **k: told.update(k) or sys.exit())
+    dev = train.manifests.held_out(oasis_fold=2)
+    with pytest.raises(SystemExit):
+        train.prepare(tmp_path, tmp_path, [], dev)
+    assert told["dev"] is dev
+
+
+def test_manifests_of_another_division_are_not_taken_for_this_one(out: Path) -> None:
+    held = train.manifests.held_out()
+    stands = {"held_out": {name: choice.words for name, choice in held.items()}}
+    (out / "summary.json").write_text(json.dumps(stands))
+    train.prepare(out, out, [], held)
+    with pytest.raises(DataError, match=r"fold 0 of 5.*not.*fold 1 of 5.*another folder"):
+        train.prepare(out, out, [], train.manifests.held_out(oasis_fold=1))
 
 
 @pytest.mark.parametrize("name", STAGES)
