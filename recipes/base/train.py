@@ -30,8 +30,8 @@ import moodal
 from moodal import bundle
 from moodal.compress.quantise import quantise
 from moodal.errors import DataError
-from moodal.types import Prediction
-from recipes.base import manifests, names, outliers, phrases, sets
+from moodal.types import Modality, Prediction
+from recipes.base import made, manifests, names, outliers, phrases, sets, specialists
 
 SEED = 0
 TEACHERS = (("zh", 0), ("zh", 1), ("en", 0), ("en", 1))
@@ -82,7 +82,9 @@ TAUGHT = Stage(
     start=("text",),
 )
 FOLDS = 5
-"""Of the pairs, whose words are told by what did not see them."""
+"""Of the pairs, whose words and pictures are told by what did not see them."""
+OFTEN = 4
+"""A picture of a pair stands there by itself; once, too few would be drawn to learn from."""
 WIDTH = 128
 """Of the encoder of faces."""
 IMAGE = Stage(
@@ -320,17 +322,19 @@ def teach(out: Path, lang: str, seed: int) -> None:
         lang,
         bf16=_knows_bf16(),
         seed=seed,
-        pairs=_pairs(out, lang),
+        pairs=_halves(out, lang, "text"),
     )
 
 
-def _pairs(out: Path, lang: str) -> dict[int, list[Row]]:
-    """Fold -> the words of its pairs; pictures of a theme, which are much alike, are in one."""
+def _halves(out: Path, lang: str, kept: Modality) -> dict[int, list[Row]]:
+    """Fold -> the words of its pairs, or their pictures; those of a theme, which are much alike,
+    are in one."""
+    hidden = "image" if kept == "text" else "text"
     folds: dict[int, list[Row]] = {}
     for row in _read(out / JOINT.name / "train.jsonl"):
         if row["text"] and row["image"] and not row["audio"] and row["lang"] == lang:
             fold = manifests.bucket(manifests.theme(Path(row["image"]).stem), FOLDS)
-            folds.setdefault(fold, []).append(row | {"image": ""})
+            folds.setdefault(fold, []).append(row | {hidden: ""})
     return dict(sorted(folds.items()))
 
 
@@ -363,7 +367,8 @@ def _tell(out: Path) -> None:
 
 def _answer_texts(out: Path) -> None:
     """What a text that stands alone teaches the joint stage is what the stage `taught` makes of it,
-    among the labels of its set: so the words are answered as before when others join them."""
+    among the labels of its set: so the words are answered as before when others join them. Behind
+    these rows, pictures of pairs by themselves."""
     model = moodal.load(out / "models" / TAUGHT.name)
     rows = list(_read(out / JOINT.name / "shown.jsonl"))
     known = {given.name for given in sets.SETS}
@@ -374,7 +379,17 @@ def _answer_texts(out: Path) -> None:
     for row, answer in zip(alone, told, strict=True):
         assert isinstance(answer, Prediction), "it has learned from this very text"
         row["probabilities"] = sets.among(row["group"], answer.probabilities)
-    _write(out / JOINT.rows, rows)
+    _write(out / JOINT.rows, [*rows, *_pictures_alone(out)])
+
+
+def _pictures_alone(out: Path) -> Iterator[Row]:
+    """Those of pairs, told by what did not see their labels: few pictures are soon known by heart,
+    and then believed too much."""
+    for lang in made.N:
+        if halves := _halves(out, lang, "image"):
+            told = list(specialists.told(halves, out / PHOTOGRAPHS, JOINT_WEIGHTS))
+            for i in range(OFTEN):
+                yield from (row | {"id": f"{row['id']}/{i}"} for row in told)
 
 
 def _answer_faces(out: Path) -> None:

@@ -7,12 +7,16 @@ import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
+from moodal import config
 from moodal.model.encoders import IMAGE, Spec
+from moodal.preprocess import image
 from moodal.types import Seq
 
 
@@ -60,3 +64,25 @@ def test_what_stands_behind_the_stages_is_left(
     kept = load_file(tmp_path / "photos.safetensors")
     own = IMAGE["efficientnet"](Spec())[1].state_dict()
     assert set(kept) == {f"1.{n}" for n in own if not n.endswith("num_batches_tracked")}
+
+
+def test_of_a_picture_the_mean_and_the_deviation_of_what_is_seen_half_way_and_at_the_end(
+    given: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    from recipes import photos
+
+    photos.write(tmp_path / "photos.safetensors")
+    pictures = [tmp_path / f"{i}.png" for i in range(34)]
+    rng = np.random.default_rng(0)
+    for picture in pictures:
+        pixels = rng.integers(0, 256, (50, 40, 3), np.uint8)
+        Image.fromarray(pixels).save(picture)
+    told = photos.seen(pictures, tmp_path / "photos.safetensors", size=64)
+    assert told.shape == (34, 2 * 112 + 2 * 320)
+    encoder = IMAGE["efficientnet"](Spec()).eval()
+    encoder.load_state_dict(load_file(tmp_path / "photos.safetensors"), strict=False)
+    last = image.decode(pictures[-1], config.Image(size=64))
+    with torch.no_grad():
+        end = encoder[1](encoder[0](Seq(torch.from_numpy(last)[None], torch.ones(1, 64) > 0))).x
+    there = [end.mean((2, 3))[0], end.std((2, 3))[0]]
+    torch.testing.assert_close(torch.from_numpy(told[-1, 224:]), torch.cat(there))
