@@ -443,23 +443,23 @@ def in_turn(names: list[str], out: Path) -> None:
 
 def train(name: str, out: Path) -> None:
     stage = STAGES[name]
-    made: tuple[str, ...] = ()
+    found: tuple[str, ...] = ()
     if name == TAUGHT.name:
         _tell(out)
     if name == FACES.name:
         _answer_faces(out)
     if name == AUDIO.name:
-        made = (f"audio_encoder.weights={out / VOICES}",)
+        found = (f"audio_encoder.weights={out / VOICES}",)
     if name == JOINT.name:
         _answer_texts(out)
-        made = (_joint_weights(out), f"image_encoder.weights={_pictures(out)}")
+        found = (_joint_weights(out), f"image_encoder.weights={_pictures(out)}")
     moodal.train(
         out / stage.rows,
         valid=(out / stage.rows).with_name("dev.jsonl"),
         out=out / "models" / name,
         settings=(
             *stage.settings,
-            *made,
+            *found,
             f"modalities=[{', '.join(stage.modalities)}]",
             f"train.precision={'bf16' if _knows_bf16() else 'no'}",
             f"cache={out / 'cache'}",

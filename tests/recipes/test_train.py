@@ -171,6 +171,25 @@ def test_what_stands_alone_teaches_the_joint_stage_what_taught_makes_of_it(
     assert rest == rows[2:]
 
 
+def test_a_picture_of_a_pair_also_stands_by_itself_in_the_joint_stage(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = SAID | {"id": "mvsa-single/1", "group": "mvsa-single", "image": "a.jpg"}
+    for name in ("train", "shown"):
+        write(out / "joint" / f"{name}.jsonl", [pair])
+    monkeypatch.setattr(train.moodal, "load", lambda _: SimpleNamespace(predict_many=list))
+
+    def told(given: dict[int, list[Any]], *_: object) -> list[Any]:
+        return [row | {"id": "told", "group": "g"} for rows in given.values() for row in rows]
+
+    monkeypatch.setattr(train.specialists, "told", told)
+    train._answer_texts(out)
+    first, *rest = read(out / train.JOINT.rows)
+    assert first == pair
+    assert len(rest) == len({row["id"] for row in rest}) == train.OFTEN
+    assert all(row | {"id": ""} == pair | {"id": "", "group": "g", "text": ""} for row in rest)
+
+
 def prediction(probabilities: dict[str, float]) -> Prediction:
     return Prediction("", "negative", None, probabilities, 0.5, (), {})
 
