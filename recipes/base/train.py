@@ -128,6 +128,8 @@ AUDIO = Stage(
         "train.freeze=[audio.1]",
         # Actors' clips are cut close; in a call there are pauses, and a room is heard in them.
         "audio.pause_ms=600",
+        # Voices are few; faster and slower, each is several.
+        "audio.speed=0.2",
         "audio.mask_time=0",
         "audio.mask_frequency=0",
     ),
