@@ -1,9 +1,9 @@
 """Regressions, each of the pictures of one set: what they make of pictures that they have not seen.
 
 A model of many sets knows less of each than a small one that knows nothing else: how frequent its
-labels are, and how they look there. And a model that learns from the labels of few pictures soon
-knows these by heart. So pictures of pairs are told by specialists, each of which has seen the other
-pictures of the set. Source: Wolpert, Stacked Generalization (1992), section 2.
+labels are, and how they look there. So pictures of pairs are told by specialists, each of which has
+seen the other pictures of the set: of its own it would only repeat the labels. Source: Wolpert,
+Stacked Generalization (1992), section 2.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+
+from moodal.training.mixture import class_weights
 
 Row = dict[str, Any]
 
@@ -60,10 +62,9 @@ def told(
 
 def _specialist(seen: NDArray[np.float32], labels: Sequence[str], power: float) -> Pipeline:
     """power: see told."""
-    names, counts = np.unique(labels, return_counts=True)
-    weight = dict(zip(names, counts**-power, strict=True))
-    weights = np.array([weight[label] for label in labels])
+    names, codes = np.unique(labels, return_inverse=True)
+    weights = class_weights(codes.astype(np.float64), len(names), power)[codes]
     model = LogisticRegression(C=INVERSE_STRENGTH, max_iter=500)
     specialist = make_pipeline(StandardScaler(), model)
-    specialist.fit(seen, labels, logisticregression__sample_weight=weights / weights.mean())
+    specialist.fit(seen, labels, logisticregression__sample_weight=weights)
     return specialist

@@ -31,7 +31,7 @@ from moodal import bundle
 from moodal.compress.quantise import quantise
 from moodal.errors import DataError
 from moodal.types import Modality, Prediction
-from recipes.base import made, manifests, names, outliers, phrases, sets, specialists
+from recipes.base import manifests, names, outliers, phrases, sets, specialists
 
 SEED = 0
 TEACHERS = (("zh", 0), ("zh", 1), ("en", 0), ("en", 1))
@@ -324,17 +324,18 @@ def teach(out: Path, lang: str, seed: int) -> None:
         lang,
         bf16=_knows_bf16(),
         seed=seed,
-        pairs=_halves(out, lang, "text"),
+        pairs=_halves(out, "text", lang),
     )
 
 
-def _halves(out: Path, lang: str, kept: Modality) -> dict[int, list[Row]]:
-    """Fold -> the words of its pairs, or their pictures; those of a theme, which are much alike,
-    are in one."""
+def _halves(out: Path, kept: Modality, lang: str | None = None) -> dict[int, list[Row]]:
+    """Fold -> the words of its pairs, of a language if one is named, or their pictures; those of a
+    theme, which are much alike, are in one."""
     hidden = "image" if kept == "text" else "text"
     folds: dict[int, list[Row]] = {}
     for row in _read(out / JOINT.name / "train.jsonl"):
-        if row["text"] and row["image"] and not row["audio"] and row["lang"] == lang:
+        is_pair = row["text"] and row["image"] and not row["audio"]
+        if is_pair and lang in (None, row["lang"]):
             fold = manifests.bucket(manifests.theme(Path(row["image"]).stem), FOLDS)
             folds.setdefault(fold, []).append(row | {hidden: ""})
     return dict(sorted(folds.items()))
@@ -385,13 +386,11 @@ def _answer_texts(out: Path) -> None:
 
 
 def _pictures_alone(out: Path) -> Iterator[Row]:
-    """Those of pairs, told by what did not see their labels: few pictures are soon known by heart,
-    and then believed too much."""
-    for lang in made.N:
-        if halves := _halves(out, lang, "image"):
-            told = list(specialists.told(halves, out / PHOTOGRAPHS, JOINT_WEIGHTS))
-            for i in range(OFTEN):
-                yield from (row | {"id": f"{row['id']}/{i}"} for row in told)
+    """Those of pairs, as specialists tell them: one model of all sets does not tell these apart."""
+    if halves := _halves(out, "image"):
+        told = list(specialists.told(halves, out / PHOTOGRAPHS, JOINT_WEIGHTS))
+        for i in range(OFTEN):
+            yield from (row | {"id": f"{row['id']}/{i}"} for row in told)
 
 
 def _answer_faces(out: Path) -> None:

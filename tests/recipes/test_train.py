@@ -137,15 +137,15 @@ def test_words_of_pairs_of_one_theme_are_in_one_fold(out: Path) -> None:
     ]
     others = [pairs[0] | {"audio": "a.wav"}, pairs[0] | {"lang": "zh", "text": "狗"}]
     write(out / "joint" / "train.jsonl", [SAID, *pairs, *others])
-    folds = train._halves(out, "en", "text")
+    folds = train._halves(out, "text", "en")
     assert list(folds) == list(range(train.FOLDS))
     words = {row["text"]: fold for fold, rows in folds.items() for row in rows}
     assert sum(map(len, folds.values())) == len(words) == len(pairs)
     assert words.keys() == {row["text"] for row in pairs}
     assert all(row["image"] == "" for rows in folds.values() for row in rows)
     assert words["word 0"] == words["word 1"], "both are of dogs"
-    assert not train._halves(out, "fr", "text")
-    pictures = [row for rows in train._halves(out, "en", "image").values() for row in rows]
+    assert not train._halves(out, "text", "fr")
+    pictures = [row for rows in train._halves(out, "image").values() for row in rows]
     assert {row["image"] for row in pictures} == {row["image"] for row in pairs}
     assert {row["text"] for row in pictures} == {""}
 
