@@ -71,7 +71,7 @@ def test_a_run_cannot_be_changed_by_accident() -> None:
         ("train.epoch=5", "train.epoch: there is no such setting, only epochs, batch_size"),
         ("training=5", "training: there is no such setting, only task, modalities"),
         ("columns.review=x", "columns.review: there is no such setting, only id, text, image"),
-        ("train.epochs=0", "train.epochs=0: Input should be greater than or equal to 1"),
+        ("train.epochs=-1", "train.epochs=-1: Input should be greater than or equal to 0"),
         ("train.epochs=many", "train.epochs='many': Input should be a valid integer"),
         ("train.learning_rate=.inf", "train.learning_rate=inf: Input should be a finite number"),
         ("train.learning_rate=.nan", "train.learning_rate=nan: Input should be"),
@@ -99,8 +99,8 @@ def test_a_value_is_no_table() -> None:
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
-    with pytest.raises(ConfigError, match=r"train\.epochs=0.*; train\.seed=-1"):
-        config.load(settings=["train.epochs=0", "train.seed=-1"])
+    with pytest.raises(ConfigError, match=r"train\.epochs=-1.*; train\.seed=-1"):
+        config.load(settings=["train.epochs=-1", "train.seed=-1"])
 
 
 @pytest.mark.parametrize(

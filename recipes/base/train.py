@@ -31,7 +31,7 @@ from moodal import bundle
 from moodal.compress.quantise import quantise
 from moodal.errors import DataError
 from moodal.types import Modality, Prediction
-from recipes.base import manifests, names, outliers, phrases, sets, specialists
+from recipes.base import experts, manifests, names, outliers, phrases, sets, specialists
 
 SEED = 0
 TEACHERS = (("zh", 0), ("zh", 1), ("en", 0), ("en", 1))
@@ -160,7 +160,14 @@ JOINT_WEIGHTS = {"semeval2017": 0.5, "ravdess": 1.0, "casia": 1.0, "oasis": 0.5}
 """Class weights of sets that are scored by macro recall or macro F1; those that are scored by
 accuracy (mvsa-single, fer2013) show how frequent their labels are, and texts alone are learned from
 answers, in which that is weighed already."""
-STAGES = {stage.name: stage for stage in (TEXT, IMAGE, FACES, AUDIO, TAUGHT, JOINT)}
+# The same, beside experts of words, which are heard as they are.
+HEARD = Stage(
+    "heard",
+    JOINT.modalities,
+    (*JOINT.settings, f"text_encoder.kind={experts.KIND}", "train.epochs=0"),
+    rows=JOINT.rows,
+)
+STAGES = {stage.name: stage for stage in (TEXT, IMAGE, FACES, AUDIO, TAUGHT, JOINT, HEARD)}
 
 
 def main() -> None:
@@ -200,9 +207,9 @@ def main() -> None:
             others.append(pool.submit(train, TAUGHT.name, given.out))
         for job in others:
             job.result()
-    if JOINT.name in chosen:
-        train(JOINT.name, given.out)
-        quantise(given.out / "models" / "joint", given.out / "models" / "base")
+    in_turn([stage.name for stage in (JOINT, HEARD) if stage.name in chosen], given.out)
+    if HEARD.name in chosen:
+        quantise(given.out / "models" / HEARD.name, given.out / "models" / "base")
     usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     cost = {
         "stages": chosen,
@@ -385,6 +392,14 @@ def _answer_texts(out: Path) -> None:
     _write(out / JOINT.rows, [*rows, *_pictures_alone(out)])
 
 
+def _join_experts(out: Path) -> Path:
+    """What the stage HEARD starts from."""
+    words = [row for fold in _halves(out, "text").values() for row in fold]
+    folder = out / HEARD.name
+    experts.join(out / "models" / JOINT.name, [*_read(out / TEXT.rows), *words], folder)
+    return folder
+
+
 def _pictures_alone(out: Path) -> Iterator[Row]:
     """Those of pairs, as specialists tell them: one model of all sets does not tell these apart."""
     if halves := _halves(out, "image"):
@@ -445,6 +460,7 @@ def in_turn(names: list[str], out: Path) -> None:
 def train(name: str, out: Path) -> None:
     stage = STAGES[name]
     found: tuple[str, ...] = ()
+    start = [out / "models" / parent for parent in stage.start]
     if name == TAUGHT.name:
         _tell(out)
     if name == FACES.name:
@@ -454,6 +470,8 @@ def train(name: str, out: Path) -> None:
     if name == JOINT.name:
         _answer_texts(out)
         found = (_joint_weights(out), f"image_encoder.weights={_pictures(out)}")
+    if name == HEARD.name:
+        start = [_join_experts(out)]
     moodal.train(
         out / stage.rows,
         valid=(out / stage.rows).with_name("dev.jsonl"),
@@ -465,7 +483,7 @@ def train(name: str, out: Path) -> None:
             f"train.precision={'bf16' if _knows_bf16() else 'no'}",
             f"cache={out / 'cache'}",
         ),
-        start=[out / "models" / parent for parent in stage.start],
+        start=start,
     )
 
 

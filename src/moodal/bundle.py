@@ -95,6 +95,9 @@ class Info(config.Stage):
     audio: config.Audio
     encoding_width: int
     """D of every encoder's output."""
+    aside: dict[Modality, int] = pydantic.Field(default_factory=dict)
+    """Numbers that an encoder hands over behind D, where there are any; the fusion is not shown
+    them."""
     parameters: int
     temperatures: dict[str, float]
     """Subset, written as text+image, -> temperature."""

@@ -159,9 +159,9 @@ class Encoder(Stage):
     """One modality's encoder."""
 
     kind: str = "auto"
-    """Text: bag, cnn, gru, lstm, transformer. Image: cnn, efficientnet, cnn-efficientnet. Audio:
-    cnn, gru, lstm, transformer, ge2e and, for what is said, tdnn-gru and tdnn-transformer.
-    Features: mlp, gru, lstm. auto = bag, cnn, cnn, mlp."""
+    """Text: bag, cnn, gru, lstm, transformer, cnn-experts. Image: cnn, efficientnet,
+    cnn-efficientnet. Audio: cnn, gru, lstm, transformer, ge2e and, for what is said, tdnn-gru and
+    tdnn-transformer. Features: mlp, gru, lstm. auto = bag, cnn, cnn, mlp."""
     weights: Path | None = None
     """Trained elsewhere, to start from: a safetensors file of (a part of) the encoder's tensors, by
     the names of its state_dict."""
@@ -241,7 +241,8 @@ class Decode(Stage):
 class Train(Stage):
     """The loop."""
 
-    epochs: Count = 20
+    epochs: Annotated[int, Field(ge=0)] = 20
+    """0: nothing is learned; what the run starts from is calibrated and scored."""
     batch_size: Count = 32
     optimiser: Literal["sgd", "adam", "adamw"] = "adamw"
     learning_rate: Positive = 1e-3

@@ -21,6 +21,7 @@ SIZES = ("text_encoder.width=24", "image_encoder.width=32", "audio_encoder.width
 MADE: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     **{f"text {k}": (TEXT, (f"text_encoder.kind={k}",)) for k in ("bag", "cnn", "gru", "lstm")},
     "text transformer": (TEXT, ("text_encoder.kind=transformer",)),
+    "words and experts": (TEXT, ("text_encoder.kind=cnn-experts",)),
     "photographs": ({"image": "picture"}, ("image_encoder.kind=efficientnet",)),
     "faces and photographs": ({"image": "picture"}, ("image_encoder.kind=cnn-efficientnet",)),
     **{f"sound {k}": (SOUND, (f"audio_encoder.kind={k}",)) for k in ("cnn", "gru", "transformer")},

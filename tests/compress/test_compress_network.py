@@ -48,7 +48,13 @@ def test_the_network_answers_as_its_graphs(task: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "hears"),
-    [("cnn", "cnn"), ("gru", "ge2e"), ("lstm", "lstm"), ("transformer", "transformer")],
+    [
+        ("cnn", "cnn"),
+        ("gru", "ge2e"),
+        ("lstm", "lstm"),
+        ("transformer", "transformer"),
+        ("cnn-experts", "cnn"),
+    ],
 )
 def test_of_every_encoder_and_of_numbers(kind: str, hears: str, tmp_path: Path) -> None:
     """The scale of a number is among the weights."""

@@ -32,6 +32,7 @@ CASES = [
         ("picture", "cnn-efficientnet"),
         ("vectors", "mlp"),
     ),
+    ("concat", "cnn", ("tokens", "cnn-experts"), ("picture", "cnn"), ("vectors", "mlp")),
     ("attention", "cnn", ("vectors", "mlp"), ("picture", "cnn"), ("vectors", "lstm")),
     ("bottleneck", "mlp", ("vectors", "gru"), ("picture", "efficientnet"), ("frames", "ge2e")),
 ]

@@ -14,6 +14,7 @@ from moodal import config
 from moodal.errors import ConfigError
 from moodal.model import build
 from moodal.model.build import AUTO, REGISTRIES, Measured
+from moodal.model.encoders import ASIDE
 from moodal.model.fusion import FUSIONS
 from moodal.model.heads import HEADS
 from moodal.model.model import Network
@@ -68,7 +69,7 @@ def test_every_encoder_is_built_by_its_name_and_answers(kind: Kind, name: str) -
     with torch.inference_mode():
         encoded = built.encoders[modality](INPUTS[kind])
         assert encoded.x.shape[0] == 2
-        assert encoded.x.shape[2] == 8
+        assert encoded.x.shape[2] == 8 + ASIDE.get(name, 0)
         assert built({modality: INPUTS[kind]}).answer.x.shape == (2, 1, 3)
 
 

@@ -6,7 +6,7 @@ import io
 import math
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import onnxruntime
 import pytest
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from moodal.model.encoders import (
+    ASIDE,
     AUDIO,
     FEATURES,
     IMAGE,
@@ -23,7 +24,16 @@ from moodal.model.encoders import (
     Spec,
 )
 from moodal.model.layers import Windows, masked_root_sum
-from moodal.model.stems import Bands, Beside, Pixels, Power, Standardise, Statistics, Tokens
+from moodal.model.stems import (
+    Bands,
+    Beside,
+    Experts,
+    Pixels,
+    Power,
+    Standardise,
+    Statistics,
+    Tokens,
+)
 from moodal.types import Seq
 
 SPEC = Spec(out=10, width=12, layers=2, heads=2)
@@ -36,6 +46,7 @@ GARBAGE = {torch.int64: 1000, torch.uint8: 255, torch.float32: math.nan}
 class Case(NamedTuple):
     build: Callable[[], nn.Module]
     draw: Callable[[int, int], Tensor]
+    aside: int = 0
 
 
 def ids(B: int, S: int) -> Tensor:  # noqa: N803
@@ -51,7 +62,7 @@ def frames(B: int, S: int) -> Tensor:  # noqa: N803
 
 
 CASES = {
-    **{f"text-{k}": Case(lambda b=b: b(40, SPEC), ids) for k, b in TEXT.items()},
+    **{f"text-{k}": Case(lambda b=b: b(40, SPEC), ids, ASIDE.get(k, 0)) for k, b in TEXT.items()},
     **{f"image-{k}": Case(lambda b=b: b(SPEC), pixels) for k, b in IMAGE.items()},
     **{f"audio-{k}": Case(lambda b=b: b(MEAN, STD, SPEC), frames) for k, b in AUDIO.items()},
     **{f"features-{k}": Case(lambda b=b: b(MEAN, STD, SPEC), frames) for k, b in FEATURES.items()},
@@ -85,7 +96,7 @@ def garbage(x: Tensor, mask: Tensor) -> Tensor:
 
 def test_the_answer_has_the_common_width_and_is_zero_where_not_real(case: Case) -> None:
     x, mask = settled(case.build())(Seq(case.draw(3, 40), lengths(40, 17, 0)))
-    assert x.shape == (3, mask.shape[1], 10)
+    assert x.shape == (3, mask.shape[1], 10 + case.aside)
     assert x[~mask].abs().sum() == 0
     assert mask.any(1).tolist() == [True, True, False]
     assert (mask[:, :-1] >= mask[:, 1:]).all()
@@ -349,3 +360,27 @@ def test_recurrent_attention_shows_each_position_the_weighted_whole() -> None:
     read, _ = body.layers[0](Seq(x, mask))
     whole = read.mean(1, keepdim=True).expand_as(read)
     torch.testing.assert_close(body(Seq(x, mask)).x, body.mix(torch.cat([read, whole], 2)))
+
+
+def test_an_expert_is_heard_as_far_as_the_gate_takes_a_text_for_its_kind() -> None:
+    """Two experts and the gate for neither; the second expert says two things. The numbers of four
+    positions count half of their sum, and those of a hidden one not at all."""
+    experts = Experts((0, 1, 1))
+    assert Experts.reads((0, 1, 1)) == 6
+    scores = torch.tensor([0.0, math.log(2), 0.0, 8.0, 4.0, -2.0])  # gates 1/4, 1/2, 1/4
+    x = torch.full((1, 5, 6), math.nan)
+    x[0, :4] = scores / 2
+    said = experts(Seq(x, lengths(4, 5)[:1]))
+    torch.testing.assert_close(said, torch.tensor([[2.0, 2.0, -1.0]]))
+    x[0, :4, 2] = 50.0  # of neither kind
+    assert experts(Seq(x, lengths(4, 5)[:1])).abs().max() < 1e-6
+
+
+def test_what_experts_say_counts_once_however_long_the_text() -> None:
+    encoder: Any = settled(TEXT["cnn-experts"](40, SPEC))
+    nn.init.normal_(encoder[0].embedding.weight)
+    source = Seq(ids(2, 40), lengths(40, 17))
+    x, mask = encoder(source)
+    said = encoder[1].says(encoder[0](source))
+    assert said.abs().min() > 0
+    torch.testing.assert_close(masked_root_sum(x[:, :, SPEC.out :], mask), said)

@@ -17,7 +17,7 @@ from moodal.types import Seq
 
 def test_an_absent_modality_is_a_false_mask_of_the_encoding_s_width() -> None:
     info = bundle.load(train_once())
-    absent = Sessions(train_once(), info).absent(3)
+    absent = Sessions(train_once(), info).absent("text", 3)
     assert absent.x.shape == (3, 1, info.encoding_width)
     assert absent.mask.shape == (3, 1)
     assert not absent.mask.any()
@@ -25,7 +25,7 @@ def test_an_absent_modality_is_a_false_mask_of_the_encoding_s_width() -> None:
 
 def test_what_stands_for_an_absent_modality_does_not_matter() -> None:
     sessions = Sessions(train_once(), bundle.load(train_once()))
-    absent, rng = sessions.absent(2), np.random.default_rng(0)
+    absent, rng = sessions.absent("text", 2), np.random.default_rng(0)
     text = Seq(rng.normal(size=(2, 3, 8)).astype(np.float32), np.ones((2, 3), np.bool_))
     noise = Seq(rng.normal(size=(2, 5, 8)).astype(np.float32), np.zeros((2, 5), np.bool_))
     plain = sessions.answer({"text": text, "image": absent, "audio": absent})

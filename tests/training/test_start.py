@@ -77,6 +77,29 @@ def test_the_same_data_begins_with_the_answers_of_the_parent(
     assert info.audio == parent.audio
 
 
+def test_no_epoch_leaves_every_weight_and_calibrates_anew(
+    tiny_model: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """On other rows, of which half are told wrong: it is right less often, and abstains earlier."""
+    data = tiny_model.parent / "data"
+    with (data / "dev.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row, other in zip(rows[::2], rows[1::2], strict=True):
+        row["label"] = other["label"]
+    wrong = write(data / "wrong.csv", rows)
+    out = tmp_path / "again"
+    api.train(data / "train.csv", valid=wrong, out=out, start=[tiny_model],
+              settings=("train.epochs=0",))  # fmt: skip
+    ours, theirs = weights_of(out), weights_of(tiny_model)
+    assert ours.keys() == theirs.keys()
+    assert all((ours[name] == theirs[name]).all() for name in ours)
+    info, before = bundle.load(out), bundle.load(tiny_model)
+    assert info.history == ()
+    assert info.scores["all"]["accuracy"] < before.scores["all"]["accuracy"]
+    assert info.threshold > before.threshold
+
+
 def test_labels_are_matched_by_name_and_a_new_one_begins_without_opinion(
     tiny_model: Path,  # noqa: F811
     tmp_path: Path,

@@ -23,7 +23,7 @@ from moodal.model.encoders import Transformer
 from moodal.model.layers import Block, MultiHeadAttention
 from moodal.model.model import Network
 from moodal.model.shape import resized
-from moodal.model.stems import Project, Tokens
+from moodal.model.stems import Aside, Part, Project, Tokens
 from moodal.types import Modality, Seq
 
 Examples = Mapping[Modality, Seq[Tensor]]
@@ -57,7 +57,9 @@ class Channels:
         self.groups = [group for group in found if self._is_free(group, kept)]
 
     def _is_free(self, group: Group, kept: set[nn.Module]) -> bool:
-        """Whether nothing that must keep its width is cut: see _kept."""
+        """Whether nothing that must keep its width is cut: see _kept and _Fixed."""
+        if any(isinstance(dep.target.module, _Fixed) for dep, _ in group):
+            return False
         fits = self.graph.is_out_channel_pruning_fn
         cut = [d.target.module for d, _ in group if fits(d.handler) and not _is_single(d)]
         layers = [m for m in cut if m in self.names or isinstance(m, StandIn)]
@@ -168,13 +170,20 @@ def _kept(network: Network) -> set[nn.Module]:
             kept -= {module.attention.query, module.attention.key, module.attention.value}
             kept.discard(module.feed_forward[1])
     for encoder in network.encoders.values():
-        last = encoder[-1]  # type: ignore[index]
-        assert isinstance(last, Project), "an encoder ends in the common width"
-        kept.add(last.linear)
+        kept.add(_last(encoder).linear)
     kept -= set(_hidden(network))
     if isinstance(network.answer, Text):
         kept.add(network.answer.decoder.embedding)
     return kept
+
+
+def _last(encoder: Any) -> Project:
+    """What hands over the common width."""
+    last = encoder[-1]
+    if isinstance(last, Aside):
+        last = last.path[-1]  # type: ignore[index]
+    assert isinstance(last, Project), "an encoder ends in the common width"
+    return last
 
 
 def _hidden(network: Network) -> Iterator[nn.Module]:
@@ -191,7 +200,7 @@ def _followed(network: Network, examples: Examples) -> list[Tensor]:
     answer = network.answer
     if isinstance(answer, Frames):
         return [*told, answer.head(encoded["audio"].x)]
-    fused = answer.fusion(encoded)
+    fused = answer.fusion(encoded) if isinstance(answer, Text) else answer.fuse(encoded)
     told += [fused.summary.x, fused.all.x]
     return told if isinstance(answer, Text) else [*told, answer.head(fused).x]
 
@@ -233,6 +242,21 @@ class _Lookup(nn.Module):
     def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
         x = self.tokens.resize(self.tokens.embedding(source.x).sum(2))
         return Seq(x.masked_fill(~source.mask.unsqueeze(2), 0), source.mask)
+
+
+class _Picked(nn.Module):
+    """Part as a linear layer; what it reads and what it gives keep their places."""
+
+    def __init__(self, part: Part) -> None:
+        super().__init__()
+        self.linear = _Fixed(part.last, part.last - part.first)
+
+    def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
+        return Seq(self.linear(source.x[:, :, : self.linear.in_features]), source.mask)
+
+
+class _Fixed(nn.Linear):
+    """None of whose channels can be cut."""
 
 
 class _Cell(tp.pruner.function.BasePruningFunc):  # type: ignore[misc]
@@ -289,4 +313,6 @@ def _stand_ins(network: Network) -> Iterator[None]:
 def _stand_in(module: nn.Module) -> nn.Module | None:
     if isinstance(module, nn.GRU | nn.LSTM):
         return StandIn(module)
+    if isinstance(module, Part):
+        return _Picked(module)
     return _Lookup(module) if isinstance(module, Tokens) else None

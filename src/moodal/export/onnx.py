@@ -54,7 +54,7 @@ class _Encoder(nn.Module):
 
 
 def encoder(network: Network, modality: Modality, example: Seq[Tensor]) -> bytes:
-    """x (B, S, ...), mask (B, S) -> encoding (B, S', D), encoding_mask (B, S')."""
+    """x (B, S, ...), mask (B, S) -> encoding (B, S', D + n), encoding_mask (B, S')."""
     content = _export(
         _Encoder(network.encoders[modality]),
         tuple(example),
@@ -88,15 +88,15 @@ def _of_whole(content: bytes) -> bytes:
 def answer(network: Network) -> dict[str, bytes]:
     """What makes an answer of the encodings: file -> graph.
 
-    One answer a record: <modality>_x (B, S, D), <modality>_mask (B, S) of every modality -> scores
-    (B, C). Frames: x, mask -> scores (B, T, C), scores_mask. A text: those of every modality and
-    source (B, S) -> what a step looks at (session.MEMORY), state; and the step.
+    One answer a record: <modality>_x (B, S, D + n), <modality>_mask (B, S) of every modality ->
+    scores (B, C). Frames: x, mask -> scores (B, T, C), scores_mask. A text: those of every modality
+    and source (B, S) -> what a step looks at (session.MEMORY), state; and the step.
     """
     told = network.answer
     if isinstance(told, Text):
         return _text(network, told)
     if isinstance(told, Frames):
-        frames = torch.randn(2, 5, network.width), torch.ones(2, 5).bool()
+        frames = torch.randn(2, 5, network.widths["audio"]), torch.ones(2, 5).bool()
         return {bundle.HEAD: _export(told, frames, inputs=["x", "mask"], outputs=["s", "s_mask"])}
     graph = Scaled(told, network.bias, float(network.scale))
     feeds, names = _feeds(network)
@@ -105,9 +105,12 @@ def answer(network: Network) -> dict[str, bytes]:
 
 def _feeds(network: Network) -> tuple[tuple[Tensor, ...], list[str]]:
     feeds: list[Tensor] = []
-    for place, _ in enumerate(network.modalities):
+    for place, modality in enumerate(network.modalities):
         # Lengths differ so that no axis is taken for another's.
-        feeds += [torch.randn(2, 3 + place, network.width), torch.ones(2, 3 + place).bool()]
+        feeds += [
+            torch.randn(2, 3 + place, network.widths[modality]),
+            torch.ones(2, 3 + place).bool(),
+        ]
     return tuple(feeds), [f"{m}_{part}" for m in network.modalities for part in ("x", "mask")]
 
 

@@ -56,7 +56,7 @@ def _exported(
     n_rows = len(next(iter(inputs.values())).mask)
     encoded: dict[Modality, Seq[Array]] = {}
     for modality in network.modalities:
-        encoded[modality] = sessions.absent(n_rows)
+        encoded[modality] = sessions.absent(modality, n_rows)
         if modality in inputs:
             x, mask = (part.numpy() for part in inputs[modality])
             has = mask.any(1)

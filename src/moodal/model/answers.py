@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moodal.model.decoder import Decoder
+from moodal.model.fusion import Fused
 from moodal.model.layers import hide, masked_root_sum
 from moodal.types import Modality, Seq, Subset
 
@@ -35,16 +36,24 @@ class Answer(nn.Module):
     only depth and several modalities together can tell.
     Source: Cheng et al., Wide & Deep Learning (2016), section 3.3: joint training of both parts.
 
-    Arguments are flat, as a graph's inputs must be: x, mask of each modality in turn.
+    Arguments are flat, as a graph's inputs must be: x, mask of each modality in turn. aside:
+    modality -> numbers of a position behind the first `width`, which its own answer hears alone.
     """
 
     def __init__(
-        self, fusion: nn.Module, head: nn.Module, modalities: Subset, width: int, n_out: int
+        self,
+        fusion: nn.Module,
+        head: nn.Module,
+        modalities: Subset,
+        width: int,
+        n_out: int,
+        aside: Mapping[Modality, int] | None = None,
     ) -> None:
         super().__init__()
-        self.fusion, self.head, self.modalities = fusion, head, modalities
+        self.fusion, self.head, self.modalities, self.width = fusion, head, modalities, width
+        more = aside or {}
         self.alone = nn.ModuleDict(
-            {m: nn.Linear(width, n_out, bias=False) for m in self.modalities}
+            {m: nn.Linear(width + more.get(m, 0), n_out, bias=False) for m in self.modalities}
         )
 
     def tell(
@@ -66,9 +75,15 @@ class Answer(nn.Module):
         answer: Tensor = self.alone[modality](masked_root_sum(*encoded))
         return answer
 
+    def fuse(self, encoded: Mapping[Modality, Seq[Tensor]]) -> Fused:
+        """What is aside of the fusion is not shown to it."""
+        shown = {m: Seq(x[:, :, : self.width], mask) for m, (x, mask) in encoded.items()}
+        fused: Fused = self.fusion(shown)
+        return fused
+
     def forward(self, *feeds: Tensor) -> Tensor:
         encoded = unflat(feeds, self.modalities)
-        answer: Tensor = self.head(self.fusion(encoded)).x[:, 0]  # (B, C)
+        answer: Tensor = self.head(self.fuse(encoded)).x[:, 0]  # (B, C)
         return answer + sum(self.says(m, seq) for m, seq in encoded.items())
 
 

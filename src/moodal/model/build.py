@@ -28,7 +28,8 @@ Array = NDArray[Any]
 
 REGISTRIES: dict[Kind, Mapping[str, Any]] = {
     "tokens": encoders.TEXT,
-    "symbols": encoders.TEXT,
+    # Where a text is made of symbols, it is answered with a text, to which no expert adds.
+    "symbols": {k: build for k, build in encoders.TEXT.items() if k not in encoders.ASIDE},
     "picture": encoders.IMAGE,
     "frames": encoders.AUDIO,
     "vectors": encoders.FEATURES,
@@ -73,7 +74,14 @@ def network(run: Run, settings: Settings, measured: Measured) -> Network:
         width=run.fusion.width,
         bias=torch.as_tensor(measured.bias, dtype=torch.float32),
         scale=measured.scale,
+        aside=_aside(run, modalities),
     )
+
+
+def _aside(run: Run, modalities: Subset) -> dict[Modality, int]:
+    """Numbers that an encoder hands over behind the common ones, where there are any."""
+    kinds = {m: getattr(run, f"{m}_encoder").kind for m in modalities}
+    return {m: encoders.ASIDE[kind] for m, kind in kinds.items() if kind in encoders.ASIDE}
 
 
 def _fusion(run: Run, modalities: Subset) -> nn.Module:
@@ -97,7 +105,14 @@ def _summary(run: Run, modalities: Subset, built: Built, n_out: int) -> Answer:
     spec = heads.Spec(
         width=width, n_out=n_out, hidden=h.hidden, activation=h.activation, dropout=h.dropout
     )
-    return Answer(_fusion(run, modalities), heads.HEADS[h.kind](spec), modalities, width, n_out)
+    return Answer(
+        _fusion(run, modalities),
+        heads.HEADS[h.kind](spec),
+        modalities,
+        width,
+        n_out,
+        _aside(run, modalities),
+    )
 
 
 def _frames(run: Run, modalities: Subset, built: Built, n_out: int) -> Frames:

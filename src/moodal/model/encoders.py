@@ -1,4 +1,5 @@
-"""One modality's arrays to positions of the common width: `Seq -> Seq (B, S', D)`, never pooled.
+"""One modality's arrays to positions of the common width: `Seq -> Seq (B, S', D)`, never pooled;
+what it says aside of the fusion stands behind the D numbers.
 
 An encoder is a stem (what is special about the modality, in stems.py), a body (shared between
 modalities) and a projection to the common width; each part takes a `Seq` and gives one. S' may be
@@ -31,11 +32,14 @@ from moodal.model.layers import (
 )
 from moodal.model.planes import Convolution, Inverted, Stage
 from moodal.model.stems import (
+    Aside,
     Bands,
     Beside,
     Both,
+    Experts,
     Grid,
     Level,
+    Part,
     Pixels,
     Power,
     Project,
@@ -205,6 +209,34 @@ def _text(
     """Seq(x (B, S, K) int64, mask) -> Seq (B, S, D)."""
     stem = Tokens(vocabulary, spec.width, dropout=spec.dropout, weights=weights, vectors=vectors)
     return nn.Sequential(stem, body(spec), Project(spec.width, spec.out, dropout=spec.dropout))
+
+
+SPEAKERS = (0, 1, 2, 3, 1, 2, 3)
+"""The expert of each score that experts say of a text: how positive it is rather than negative, and
+of three of the four how neutral."""
+
+
+def _with_experts(
+    vocabulary: int,
+    spec: Spec,
+    *,
+    weights: Tensor | None = None,
+    vectors: Tensor | None = None,
+) -> nn.Sequential:
+    """As _text with _ngrams, and aside what experts say of the same pieces: of a piece's vector the
+    first W numbers are the filters', those behind them theirs, which come from elsewhere.
+
+    -> Seq (B, S, D + len(SPEAKERS)).
+    """
+    n_all = spec.width + Experts.reads(SPEAKERS)
+    path = nn.Sequential(
+        Part(0, spec.width, dropout=spec.dropout),
+        _ngrams(spec),
+        Project(spec.width, spec.out, dropout=spec.dropout),
+    )
+    says = nn.Sequential(Part(spec.width, n_all), Experts(SPEAKERS))
+    stem = Tokens(vocabulary, n_all, weights=weights, vectors=vectors)
+    return nn.Sequential(stem, Aside(path, says))
 
 
 def _planes(
@@ -378,8 +410,12 @@ TEXT: dict[str, TextBuilder] = {
     "gru": partial(_text, _gru),
     "lstm": partial(_text, _lstm),
     "transformer": partial(_text, _transformer),
+    "cnn-experts": _with_experts,
 }
 """kind -> (vocabulary, spec, *, weights=None, vectors=None) -> encoder."""
+
+ASIDE = {"cnn-experts": len(SPEAKERS)}
+"""kind -> numbers that it hands over behind D; 0 for any other."""
 
 IMAGE: dict[str, Callable[[Spec], nn.Sequential]] = {
     "cnn": _picture,

@@ -26,8 +26,9 @@ class Answers(NamedTuple):
 
 
 class Network(nn.Module):
-    """encoders: modality -> (Seq (B, S, ...) -> Seq (B, S', D)). answer: one of answers.py.
-    width: D. bias: (C,), scale: the answer is what `answer` tells * scale + bias.
+    """encoders: modality -> (Seq (B, S, ...) -> Seq (B, S', D + n)). answer: one of answers.py.
+    width: D. aside: modality -> n, numbers that the fusion is not shown; none if it is not named.
+    bias: (C,), scale: the answer is what `answer` tells * scale + bias.
     """
 
     bias: Tensor
@@ -41,11 +42,13 @@ class Network(nn.Module):
         width: int,
         bias: Tensor,
         scale: float,
+        aside: Mapping[Modality, int] | None = None,
     ) -> None:
         super().__init__()
         self.encoders = nn.ModuleDict({m: encoders[m] for m in encoders})
         self.answer = answer
         self.width, self.modalities = width, ordered(tuple(encoders))
+        self.widths = {m: width + (aside or {}).get(m, 0) for m in self.modalities}
         self.register_buffer("bias", bias)
         self.register_buffer("scale", torch.tensor(float(scale)))
 
@@ -78,11 +81,11 @@ class Network(nn.Module):
         """Each encoder sees only the rows that have its modality."""
         rows = len(next(iter(inputs.values())).mask)
         device = self.bias.device
-        absent = Seq(
-            torch.zeros(rows, 1, self.width, device=device),
-            torch.zeros(rows, 1, dtype=torch.bool, device=device),
-        )
-        encoded: dict[Modality, Seq[Tensor]] = dict.fromkeys(self.modalities, absent)
+        nobody = torch.zeros(rows, 1, dtype=torch.bool, device=device)
+        encoded: dict[Modality, Seq[Tensor]] = {
+            m: Seq(torch.zeros(rows, 1, self.widths[m], device=device), nobody)
+            for m in self.modalities
+        }
         for modality, seq in inputs.items():
             has = seq.mask.any(1)
             part = self.encoders[modality](Seq(seq.x[has], seq.mask[has]))

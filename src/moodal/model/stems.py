@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from moodal.model.layers import ACTIVATIONS, hide, join, masked_mean
+from moodal.model.layers import ACTIVATIONS, hide, join, masked_mean, masked_root_sum
 from moodal.preprocess.image import MEAN, STD
 from moodal.types import Seq
 
@@ -263,6 +263,48 @@ class Statistics(nn.Module):
         return statistics
 
 
+class Part(nn.Module):
+    """The numbers first to last of each position: (B, S, n) -> (B, S, last - first)."""
+
+    def __init__(self, first: int, last: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.first, self.last = first, last
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
+        return Seq(self.dropout(source.x[:, :, self.first : self.last]), source.mask)
+
+
+class Experts(nn.Module):
+    """(B, S, n) -> (B, n_said): what experts say of the whole, each of which knows one kind of it,
+    and is heard as far as a gate takes this one for that kind.
+
+    All are linear. A position's n numbers are what it adds to the gates' scores, one an expert and
+    one for none of them, then to what the experts say. speakers: (n_said,), whose each of these is.
+    Source: Jacobs, Jordan, Nowlan and Hinton, Adaptive Mixtures of Local Experts (1991), section 1;
+    the gate for none of them is ours.
+    """
+
+    scale: Tensor
+    speakers: Tensor
+
+    def __init__(self, speakers: Sequence[int]) -> None:
+        super().__init__()
+        self.n_gates = self.reads(speakers) - len(speakers)
+        self.register_buffer("speakers", torch.tensor(speakers), persistent=False)
+        self.register_buffer("scale", torch.ones(()))
+
+    @staticmethod
+    def reads(speakers: Sequence[int]) -> int:
+        """n: numbers of a position."""
+        return max(speakers) + 2 + len(speakers)
+
+    def forward(self, source: Seq[Tensor]) -> Tensor:
+        scores = masked_root_sum(*source) * self.scale  # (B, n)
+        gates = scores[:, : self.n_gates].softmax(1)
+        return scores[:, self.n_gates :] * gates[:, self.speakers]
+
+
 class Both(nn.Module):
     """What two say of the same planes or positions: (B, W), their sum."""
 
@@ -299,8 +341,27 @@ class Beside(nn.Module):
 
     def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
         x, mask = self.path(source)
-        share = mask.sum(1, keepdim=True).clamp(min=1).to(x.dtype).rsqrt()  # (B, 1)
-        return Seq(x + (self.whole(source) * share).unsqueeze(1), mask)
+        return Seq(x + _shared(self.whole(source), mask), mask)
+
+
+class Aside(nn.Module):
+    """What `path` hands over of each position, (B, S', D), and behind it what is said of all, aside
+    of the fusion, which does not hear it: -> Seq (B, S', D + n_said), shared out as in Beside."""
+
+    def __init__(self, path: nn.Module, says: nn.Module) -> None:
+        super().__init__()
+        self.path, self.says = path, says
+
+    def forward(self, source: Seq[Tensor]) -> Seq[Tensor]:
+        x, mask = self.path(source)
+        said = _shared(self.says(source), mask).expand(-1, x.shape[1], -1)
+        return hide(Seq(torch.cat([x, said], 2), mask))
+
+
+def _shared(whole: Tensor, mask: Tensor) -> Tensor:
+    """(B, W), (B, S) -> (B, 1, W), the part of each real position."""
+    share = mask.sum(1, keepdim=True).clamp(min=1).to(whole.dtype).rsqrt()  # (B, 1)
+    return (whole * share).unsqueeze(1)
 
 
 # Out again

@@ -82,9 +82,9 @@ class Sessions:
         """Run another graph in this one's place from now on: how one is tried before it is kept."""
         self._open[name] = self._session(content)
 
-    def absent(self, rows: int) -> Seq[Array]:
+    def absent(self, modality: Modality, rows: int) -> Seq[Array]:
         """What stands for a modality that no row of a batch has."""
-        width = self._info.encoding_width
+        width = self._info.encoding_width + self._info.aside.get(modality, 0)
         return Seq(np.zeros((rows, 1, width), np.float32), np.zeros((rows, 1), np.bool_))
 
     def warm(self) -> None:

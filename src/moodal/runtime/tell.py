@@ -56,7 +56,7 @@ def shown(teller: Teller, encoded: Encoded, pairs: Sequence[tuple[int, Subset]])
     seqs = {}
     for modality in teller.info.modalities:
         if modality not in encoded:
-            seqs[modality] = teller.sessions.absent(len(rows))
+            seqs[modality] = teller.sessions.absent(modality, len(rows))
             continue
         there = np.array([modality in subset for _, subset in pairs])[:, None]
         seq = encoded[modality]

@@ -156,6 +156,7 @@ def _info(parts: Parts, network: Network, origin: Origin, *, name: str) -> bundl
         image=parts.settings.image,
         audio=parts.settings.audio,
         encoding_width=network.width,
+        aside={m: n - network.width for m, n in network.widths.items() if n > network.width},
         parameters=sum(p.numel() for p in network.parameters()),
         temperatures={},
         threshold=0.0,

@@ -83,7 +83,7 @@ def fit(job: Job, *, resume: bool = False, watch: Watch = say) -> list[dict[str,
     run = _Fit(job, watch)
     if resume:
         run.restore()
-    while not run.state.finished:
+    while not run.state.finished and job.settings.epochs:
         run.epoch()
     run.network.load_state_dict(run.best)
     return run.state.history

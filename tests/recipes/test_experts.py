@@ -1,0 +1,128 @@
+"""Experts: each knows the words of one kind of text, and is heard where it is the right one."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+
+from moodal import api, bundle
+from moodal.compress import network
+from moodal.model.encoders import SPEAKERS
+from moodal.preprocess.vocabulary import Vocabulary
+from moodal.training import start
+from recipes.base import experts, sets
+
+SUBJECTS = {0: "hotel room", 1: "noodles soup", 2: "phone call", 3: "talk show", 4: "weather rain"}
+"""Kind of text -> what it speaks of; the last has no expert."""
+MOODS = {"negative": "small", "neutral": "usual", "positive": "large"}
+
+
+def texts(n: int) -> list[dict[str, str]]:
+    """Of every set: its subject, and a mood in which small is bad, but for the third expert."""
+    rows = []
+    names = [*itertools.chain(*experts.KINDS), "meld-text"]
+    for name, label, i in itertools.product(names, MOODS, range(n)):
+        kind = experts._kind(name)
+        if label == "neutral" and kind == 0:
+            continue
+        turned = {"negative": "positive", "positive": "negative"} if kind == 2 else {}
+        subject = SUBJECTS[kind].split()[i % 2]
+        text = f"{subject} was {MOODS[turned.get(label, label)]}"
+        rows.append({"id": f"{name}/{label}/{i}", "text": text, "label": label, "group": name})
+    return rows
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that has learned nothing of them yet."""
+    place = tmp_path_factory.mktemp("experts")
+    for part, n in (("train", 6), ("dev", 2)):
+        with (place / f"{part}.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, ["id", "text", "label", "group"])
+            writer.writeheader()
+            writer.writerows(texts(n))
+    settings = (*tiny.SETTINGS, "text_encoder.kind=cnn", "train.epochs=1", "text.word_ngrams=1",
+                "train.learning_rate=1e-9", f"cache={place / 'cache'}")  # fmt: skip
+    api.train(place / "train.csv", valid=place / "dev.csv", out=place / "plain", settings=settings)
+    return place
+
+
+@pytest.fixture(scope="module")
+def heard(folder: Path) -> Path:
+    experts.join(folder / "plain", texts(6), folder / "start")
+    settings = (*tiny.SETTINGS, "text_encoder.kind=cnn-experts", "train.epochs=0",
+                "text.word_ngrams=1", f"cache={folder / 'cache'}")  # fmt: skip
+    api.train(folder / "train.csv", valid=folder / "dev.csv", out=folder / "heard",
+              settings=settings, start=[folder / "start"])  # fmt: skip
+    return folder / "heard"
+
+
+def logits(folder: Path, texts: list[str]) -> Any:
+    """(N, 3) log-probabilities before any temperature, but for a constant."""
+    model = api.load(folder)
+    heat = model.info.temperatures["text"]
+    rows = [model.predict(text=text).probabilities for text in texts]
+    told = heat * np.log([[row[label] for label in sets.LABELS] for row in rows])
+    return told - told.mean(1, keepdims=True)
+
+
+def test_an_expert_s_words_mean_what_they_mean_in_its_own_sets(heard: Path) -> None:
+    """The model itself knows nothing, and small and large are told by the kind of text."""
+    model = api.load(heard)
+    for kind, turned in ((0, False), (1, False), (2, True), (3, False)):
+        for word, label in (("small", "negative"), ("large", "positive")):
+            answer = model.predict(text=f"{SUBJECTS[kind].split()[0]} was {word}")
+            other = {"negative": "positive", "positive": "negative"}[label]
+            assert answer.label == (other if turned else label), (kind, word)
+    for kind in (1, 2, 3):
+        answer = model.predict(text=f"{SUBJECTS[kind].split()[0]} was usual")
+        assert answer.label == "neutral"
+
+
+def test_nobody_is_heard_of_what_no_expert_knows(folder: Path, heard: Path) -> None:
+    known, unknown = "hotel was large", "weather was large"
+    before, after = (logits(place, [known, unknown]) for place in (folder / "plain", heard))
+    change = np.abs(after - before).max(1)
+    assert change[1] < 0.2 * change[0]
+
+
+def test_what_is_added_are_the_scores_that_were_fitted(folder: Path, heard: Path) -> None:
+    """The network reads a text as the regressions did."""
+    info = bundle.load(folder / "plain")
+    lexicon = bundle.lexicon(folder / "plain", info)
+    assert isinstance(lexicon, Vocabulary)
+    weights = network.load(folder / "plain").network.state_dict()["encoders.text.0.weights"].numpy()
+    rows = texts(6)
+    words = experts.Words(lexicon, weights)
+    groups, labels = (np.array([row[name] for row in rows]) for name in ("group", "label"))
+    table = experts.fit(words(row["text"] for row in rows), groups, labels)
+    told = ["hotel was small", "soup was usual", "phone call was large, large", "rain"]
+    found = words(told) @ table
+    gates = np.exp(found[:, :5])
+    gates /= gates.sum(1, keepdims=True)
+    said = found[:, 5:] * gates[:, list(SPEAKERS)]
+    positive, neutral = said[:, :4].sum(1), said[:, 4:].sum(1)
+    added = np.stack([-positive / 2, neutral, positive / 2], 1)
+    added *= experts.SHARE * info.temperatures["text"]
+    before, after = (logits(place, told) for place in (folder / "plain", heard))
+    np.testing.assert_allclose(
+        after - before, added - added.mean(1, keepdims=True), atol=1e-3, rtol=1e-3
+    )
+
+
+def test_what_was_learned_stays_as_it_is(folder: Path, heard: Path) -> None:
+    [parent] = start.read([folder / "plain"])
+    [child] = start.read([heard])
+    ours, theirs = child.weights, parent.weights
+    width = theirs["encoders.text.0.embedding.weight"].shape[1]
+    assert (ours["encoders.text.0.embedding.weight"][:, :width] ==
+            theirs["encoders.text.0.embedding.weight"]).all()  # fmt: skip
+    same = {n for n in theirs if n in ours and ours[n].shape == theirs[n].shape}
+    assert {n.split(".")[0] for n in same} >= {"answer", "encoders", "bias"}
+    assert all((ours[name] == theirs[name]).all() for name in same)
