@@ -1,4 +1,4 @@
-"""Names that change places, so that a model learns nothing from them.
+"""Names that change places, and words for men and women, so that a model learns nothing from them.
 
 What it learns of a name from a few rows is chance: one villain of a series, and everybody of that
 name is blamed. So names that are seen seldom take each other's places, and what a text says stays
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -76,3 +76,52 @@ def exchanged(rows: Iterable[Row], names: Names, rng: np.random.Generator) -> It
             for part in parts
         )
         yield row | {"text": text}
+
+
+PAIRS = {
+    "en": (
+        "he she", "his her", "him her", "himself herself", "man woman", "men women", "boy girl",
+        "boys girls", "guy lady", "guys ladies", "male female", "mr mrs", "sir madam", "dad mom",
+        "father mother", "son daughter", "sons daughters", "brother sister", "brothers sisters",
+        "husband wife", "uncle aunt", "nephew niece", "grandfather grandmother",
+        "grandpa grandma", "boyfriend girlfriend", "king queen", "prince princess",
+        "actor actress", "actors actresses", "waiter waitress", "host hostess", "hero heroine",
+    ),
+    "zh": (
+        "他 她", "男 女", "先生 女士", "爸 妈", "父 母", "儿子 女儿", "哥 姐", "弟 妹", "爷爷 奶奶",
+        "丈夫 妻子", "老公 老婆", "叔叔 阿姨", "舅舅 舅妈", "帅哥 美女", "小伙子 小姑娘",
+    ),
+}  # fmt: skip
+"""Words for men and for women."""
+_OTHER = {
+    lang: dict(pair.split(" ")[::way] for pair in reversed(pairs) for way in (1, -1))
+    for lang, pairs in PAIRS.items()
+}
+"""Word -> the other's; of two that it could be, the first listed."""
+_GENDERED = {
+    "en": re.compile(rf"\b({'|'.join(_OTHER['en'])})\b", re.IGNORECASE),
+    "zh": re.compile(f"(?<!其)({'|'.join(sorted(_OTHER['zh'], key=len, reverse=True))})"),
+}
+
+
+def of_both(rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows; behind each that speaks of men or women the same with these exchanged, so that
+    neither is learned to be the better.
+
+    Source: Zhao et al., Gender Bias in Coreference Resolution (NAACL 2018), section 4.2 (gender
+    swapping).
+    """
+    for row in rows:
+        yield row
+        if (lang := row["lang"]) in _GENDERED:
+            text = _GENDERED[lang].sub(_exchange(lang), row["text"])
+            if text != row["text"]:
+                yield row | {"text": text}
+
+
+def _exchange(lang: str) -> Callable[[re.Match[str]], str]:
+    def told(found: re.Match[str]) -> str:
+        other = _OTHER[lang][found[0].lower()]
+        return other.title() if found[0].istitle() else other
+
+    return told

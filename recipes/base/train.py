@@ -395,8 +395,9 @@ def _answer_texts(out: Path) -> None:
 def _join_experts(out: Path) -> Path:
     """What the stage HEARD starts from."""
     words = [row for fold in _halves(out, "text").values() for row in fold]
+    rows = names.of_both([*_read(out / TEXT.rows), *words])
     folder = out / HEARD.name
-    experts.join(out / "models" / JOINT.name, [*_read(out / TEXT.rows), *words], folder)
+    experts.join(out / "models" / JOINT.name, list(rows), folder)
     return folder
 
 

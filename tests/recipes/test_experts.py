@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import tiny
 
 from moodal import api, bundle
@@ -126,3 +127,32 @@ def test_what_was_learned_stays_as_it_is(folder: Path, heard: Path) -> None:
     same = {n for n in theirs if n in ours and ours[n].shape == theirs[n].shape}
     assert {n.split(".")[0] for n in same} >= {"answer", "encoders", "bias"}
     assert all((ours[name] == theirs[name]).all() for name in same)
+
+
+def test_a_piece_is_shown_as_far_as_it_tells_labels_apart() -> None:
+    """Of four pieces the first stands in every text; the others in those of one label, and the
+    numbers keep their size."""
+    labels = np.repeat(["negative", "neutral", "positive"], 20)
+    texts = np.zeros((60, 4), np.float32)
+    texts[:, 0] = 2
+    for place, label in enumerate(sets.LABELS, 1):
+        texts[labels == label, place] = 1
+    told = experts._telling(sp.csr_matrix(texts), labels)
+    assert told[0] < 0.5 * told[1:].min()
+    shown = texts * told
+    assert np.square(shown).sum() == pytest.approx(np.square(texts).sum(), rel=1e-4)
+
+
+def test_a_gate_knows_a_small_set_as_well_as_a_large_one() -> None:
+    """The two share a piece, which stands in as many rows of either's texts in a hundred."""
+    small, large = experts.KINDS[0][0], experts.KINDS[1][0]
+    rows = [(small, "good", 4), (small, "own", 4), (large, "good", 200), (large, "own", 200)]
+    rows += [(names[0], f"kind{i}", 4) for i, names in enumerate(experts.KINDS[2:])]
+    groups = np.array([name for name, _, n in rows for _ in range(n)])
+    labels = np.array([label for _, _, n in rows for label in sets.LABELS * n][: len(groups)])
+    pieces = sorted({word for _, word, _ in rows})
+    texts = [[word == piece for piece in pieces] for _, word, n in rows for _ in range(n)]
+    labels[(groups == small) & (labels == "neutral")] = "positive"
+    table = experts.fit(sp.csr_matrix(np.array(texts, np.float32)), groups, labels)
+    good = table[pieces.index("good")]
+    assert abs(good[0] - good[1]) < 0.1, "of neither rather than of the other"

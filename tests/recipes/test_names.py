@@ -67,3 +67,22 @@ def test_a_seed_gives_the_same_rows() -> None:
         list(names.exchanged(ROWS, known, np.random.default_rng(seed))) for seed in (0, 0, 1)
     )
     assert first == again != other
+
+
+@pytest.mark.parametrize(
+    ("text", "lang", "other"),
+    [
+        ("He told his wife", "en", "She told her husband"),
+        ("her father, HIMSELF a hero", "en", "his mother, herself a heroine"),
+        ("The theme of this shero", "en", None),
+        ("他妈妈和其他人", "zh", "她爸爸和其他人"),
+        ("小伙子很热情", "zh", "小姑娘很热情"),
+        ("价格实惠", "zh", None),
+        ("her", "", None),
+    ],
+)
+def test_who_is_a_man_is_a_woman_behind_it(text: str, lang: str, other: str | None) -> None:
+    given = row(text, lang)
+    first, *rest = names.of_both([given])
+    assert first == given
+    assert rest == ([given | {"text": other}] if other else [])
