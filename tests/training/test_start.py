@@ -94,8 +94,9 @@ def test_no_epoch_leaves_every_weight_and_calibrates_anew(
     ours, theirs = weights_of(out), weights_of(tiny_model)
     assert ours.keys() == theirs.keys()
     assert all((ours[name] == theirs[name]).all() for name in ours)
+    assert (out / bundle.CONFIG).read_text() == (tiny_model / bundle.CONFIG).read_text()
     info, before = bundle.load(out), bundle.load(tiny_model)
-    assert info.history == ()
+    assert info.history == before.history
     assert info.scores["all"]["accuracy"] < before.scores["all"]["accuracy"]
     assert info.threshold > before.threshold
 

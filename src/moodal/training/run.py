@@ -70,7 +70,11 @@ def train(
         parts = reading.read(reading.parts_of(file, valid), run, starting.lexicon(parents))
         parts, job = _job(parts, run, parents, place)
         history = loop.fit(job, resume=resume)
-        origin = Origin(run, hashes, history, tuple(lineage))
+        learned = run
+        if parents and not run.train.epochs:  # how its weights were learned stays known
+            learned = run.model_copy(update={"train": parents[0].run.train})
+            history = list(parents[0].info.history)
+        origin = Origin(learned, hashes, history, tuple(lineage))
         processes = PartialState()
         if processes.is_main_process:
             finish(job, parts, origin, out=out, scratch=place.folder / "bundle")
