@@ -22,6 +22,7 @@ from safetensors.torch import save as tensors_bytes
 from sklearn.linear_model import LogisticRegression
 
 from moodal import bundle
+from moodal.errors import DataError
 from moodal.model.encoders import SPEAKERS
 from moodal.preprocess.vocabulary import PADDING, Vocabulary
 from moodal.training.mixture import class_weights
@@ -81,11 +82,14 @@ def fit(words: sp.csr_matrix, groups: Names, labels: Names) -> Array:
     """(n_pieces, n): what a piece adds to each score, in the order of stems.Experts.
 
     words: of N texts, see Words. groups: (N,), the sets they are from. labels: (N,).
+    Raises: DataError when an expert has nothing to learn from.
     """
     length = float(np.sqrt(words.multiply(words).sum(1)).mean())
     words = words / length
     names, places, counts = np.unique(groups, return_inverse=True, return_counts=True)
     kinds = np.array([_kind(name) for name in names])[places]
+    if missing := [" or ".join(KINDS[i]) for i in range(len(KINDS)) if i not in kinds]:
+        raise DataError(f"no text of {', nor of '.join(missing)}: an expert learns from each")
     gates = _regression(words, kinds, 1 / counts[places])  # of few texts as well known as of many
     told = [
         iter(_contrasts(words[kinds == i], groups[kinds == i], labels[kinds == i]))
@@ -102,7 +106,7 @@ def _kind(name: str) -> int:
 
 def _contrasts(words: sp.csr_matrix, groups: Names, labels: Names) -> Iterator[Array]:
     """What an expert says, (n_pieces,) each: positive rather than negative, and neutral rather than
-    these, of the sets that know such texts."""
+    these, of the sets that know such texts; nothing of that if there are none."""
 
     def regression(rows: NDArray[np.bool_]) -> Array:
         told = _telling(words[rows], labels[rows])
@@ -117,8 +121,7 @@ def _contrasts(words: sp.csr_matrix, groups: Names, labels: Names) -> Iterator[A
         yield positive - negative
     else:
         yield regression(labels != "neutral")[0]
-    if knows.any():
-        yield neutral - (negative + positive) / 2
+    yield neutral - (negative + positive) / 2 if knows.any() else np.zeros(words.shape[1])
 
 
 def _balanced(groups: Names, labels: Names) -> NDArray[np.float64]:

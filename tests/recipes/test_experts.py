@@ -14,6 +14,7 @@ import tiny
 
 from moodal import api, bundle
 from moodal.compress import network
+from moodal.errors import DataError
 from moodal.model.encoders import SPEAKERS
 from moodal.preprocess.vocabulary import Vocabulary
 from moodal.training import start
@@ -156,3 +157,18 @@ def test_a_gate_knows_a_small_set_as_well_as_a_large_one() -> None:
     table = experts.fit(sp.csr_matrix(np.array(texts, np.float32)), groups, labels)
     good = table[pieces.index("good")]
     assert abs(good[0] - good[1]) < 0.1, "of neither rather than of the other"
+
+
+def test_without_a_set_its_expert_learns_from_the_others_and_not_from_none() -> None:
+    """Of waimai alone, which knows no neutral texts, nothing is said of neutral."""
+    rows = [row for row in texts(2) if row["group"] != "mvsa-single"]
+    groups, labels = (np.array([row[name] for row in rows]) for name in ("group", "label"))
+    labels[(groups == "waimai") & (labels == "neutral")] = "positive"
+    pieces = sorted({word for row in rows for word in row["text"].split()})
+    words = sp.csr_matrix([[float(p in row["text"].split()) for p in pieces] for row in rows])
+    table = experts.fit(words, groups, labels)
+    assert (table[:, 5 + 4] == 0).all()
+    assert np.abs(table[:, 5 + 1]).max() > 0
+    left = ~np.isin(groups, ("smp2020-ewect", "semeval2017"))
+    with pytest.raises(DataError, match="no text of smp2020-ewect or semeval2017"):
+        experts.fit(words[left], groups[left], labels[left])
