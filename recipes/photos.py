@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from moodal.config import Image
-from moodal.model.encoders import EFFICIENTNET, IMAGE, NEAR, Spec
+from moodal.model.encoders import IMAGE, NEAR_LAYERS, Spec
 from moodal.preprocess import image
 from moodal.preprocess.image import MEAN, STD
 from moodal.types import Seq
@@ -61,9 +61,8 @@ def seen(pictures: Sequence[Path], file: Path, *, size: int = 128) -> NDArray[np
     net = IMAGE["efficientnet"](Spec()).eval()
     net.load_state_dict(load_file(file), strict=False)
     pixels, stages, *_ = net.children()
-    half = 1 + sum(layers for layers, *_ in EFFICIENTNET[:NEAR])
-    before = torch.nn.Sequential(pixels, *list(stages.children())[:half])
-    behind = torch.nn.Sequential(*list(stages.children())[half:])
+    before = torch.nn.Sequential(pixels, *list(stages.children())[:NEAR_LAYERS])
+    behind = torch.nn.Sequential(*list(stages.children())[NEAR_LAYERS:])
     settings, found = Image(size=size), []
     for start in tqdm(range(0, len(pictures), 32), desc="seen", disable=None, file=sys.stderr):
         some = [image.decode(picture, settings) for picture in pictures[start : start + 32]]

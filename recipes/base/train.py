@@ -301,10 +301,9 @@ def _pictures(out: Path) -> Path:
 
     from moodal.model import encoders
 
-    n_stages = [1, *(row[0] for row in encoders.EFFICIENTNET)]
-    n_near = sum(n_stages[: 1 + encoders.NEAR])
+    n_near = encoders.NEAR_LAYERS
     places = {"encoders.image.1.": "1.path.1.", "encoders.image.3.": "2."}
-    for i in range(sum(n_stages)):
+    for i in range(encoders.LAYERS):
         far = f"1.whole.1.far.0.{i - n_near}."
         places[f"1.{i}."] = f"1.whole.0.{i}." if i < n_near else far
     given = load_file(out / "models" / FACES.name / bundle.WEIGHTS) | load_file(out / PHOTOGRAPHS)

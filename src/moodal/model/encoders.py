@@ -278,6 +278,9 @@ EfficientNet (2019), table 1; the Lite form has neither squeeze-and-excitation n
 https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite."""
 FIRST, NEAR = 32, 5
 """Channels before the first of these; how many of them see parts rather than things."""
+LAYERS = 1 + sum(layers for layers, *_ in EFFICIENTNET)
+NEAR_LAYERS = 1 + sum(layers for layers, *_ in EFFICIENTNET[:NEAR])
+"""All layers, and those that see parts; the one before these rows is counted."""
 SHRUNK = 3 / 8
 """Of a side of 128 pixels, 48."""
 
