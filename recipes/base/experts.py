@@ -25,8 +25,8 @@ from moodal import bundle
 from moodal.errors import DataError
 from moodal.model.encoders import SPEAKERS
 from moodal.preprocess.vocabulary import PADDING, Vocabulary
-from moodal.training.mixture import class_weights
 from recipes.base import sets
+from recipes.base.specialists import by_rarity
 
 Row = dict[str, Any]
 Array = NDArray[np.float32]
@@ -50,7 +50,7 @@ BALANCE = 0.5
 AS_FREQUENT = ("mvsa-single",)
 """Sets scored by accuracy, where it counts not at all."""
 SHARE = 0.5
-"""What an expert's log-odds count, beside the model's own."""
+"""What an expert's log-odds count, beside the model's own: chosen on dev, like KINDS."""
 KIND = "cnn-experts"
 
 
@@ -128,9 +128,7 @@ def _balanced(groups: Names, labels: Names) -> NDArray[np.float64]:
     weights = np.ones(len(labels))
     for name in np.unique(groups):
         power = 0.0 if name in AS_FREQUENT else BALANCE
-        classes, codes = np.unique(labels[groups == name], return_inverse=True)
-        found = class_weights(codes.astype(np.float64), len(classes), power)
-        weights[groups == name] = found[codes]
+        weights[groups == name] = by_rarity(labels[groups == name], power)
     return weights
 
 
@@ -138,8 +136,8 @@ def _telling(words: sp.csr_matrix, labels: Names) -> Array:
     """(n_pieces,): how much of a piece a regression is shown: the more, the more unlike its shares
     of the texts of a label and of the others are; of mean square 1 over all that is shown.
 
-    Source: Wang and Manning, Baselines and Bigrams (ACL 2012), section 2.3 (the log-count ratio r);
-    the power is ours.
+    Source: Wang and Manning, Baselines and Bigrams (ACL 2012), section 2 (the log-count ratio r, by
+    which a linear model is shown the counts); the largest of several labels, and the power, ours.
     """
     stands = (words > 0).astype(np.float32)
     ratios = []

@@ -108,8 +108,7 @@ def of_both(rows: Iterable[Row]) -> Iterator[Row]:
     """The rows; behind each that speaks of men or women the same with these exchanged, so that
     neither is learned to be the better.
 
-    Source: Zhao et al., Gender Bias in Coreference Resolution (NAACL 2018), section 4.2 (gender
-    swapping).
+    Source: Zhao et al., Gender Bias in Coreference Resolution (NAACL 2018): gender swapping.
     """
     for row in rows:
         yield row

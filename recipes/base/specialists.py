@@ -60,11 +60,16 @@ def told(
                 }
 
 
+def by_rarity(labels: Sequence[str] | NDArray[np.str_], power: float) -> NDArray[Any]:
+    """(N,) weights of rows: the rarity of their label, to a power."""
+    names, codes = np.unique(labels, return_inverse=True)
+    return class_weights(codes.astype(np.float64), len(names), power)[codes]
+
+
 def _specialist(seen: NDArray[np.float32], labels: Sequence[str], power: float) -> Pipeline:
     """power: see told."""
-    names, codes = np.unique(labels, return_inverse=True)
-    weights = class_weights(codes.astype(np.float64), len(names), power)[codes]
     model = LogisticRegression(C=INVERSE_STRENGTH, max_iter=500)
     specialist = make_pipeline(StandardScaler(), model)
+    weights = by_rarity(labels, power)
     specialist.fit(seen, labels, logisticregression__sample_weight=weights)
     return specialist

@@ -242,7 +242,7 @@ class Train(Stage):
     """The loop."""
 
     epochs: Annotated[int, Field(ge=0)] = 20
-    """0: nothing is learned; what the run starts from is calibrated and scored."""
+    """0: nothing is learned; the model the run starts from is calibrated and scored."""
     batch_size: Count = 32
     optimiser: Literal["sgd", "adam", "adamw"] = "adamw"
     learning_rate: Positive = 1e-3

@@ -101,6 +101,13 @@ def test_no_epoch_leaves_every_weight_and_calibrates_anew(
     assert info.threshold > before.threshold
 
 
+def test_nothing_learned_is_a_model_only_where_there_was_one(tmp_path: Path) -> None:
+    data = texts(tmp_path, tiny.LABELS)
+    with pytest.raises(ConfigError, match=r"train\.epochs=0: nothing would be learned.*--from"):
+        train(data, tmp_path / "out", settings=("train.epochs=0",))
+    assert not (tmp_path / "out").exists()
+
+
 def test_labels_are_matched_by_name_and_a_new_one_begins_without_opinion(
     tiny_model: Path,  # noqa: F811
     tmp_path: Path,

@@ -79,11 +79,16 @@ def fit(job: Job, *, resume: bool = False, watch: Watch = say) -> list[dict[str,
     Returns: one row an epoch: epoch, train_loss, valid_loss, score, seconds, loader_share (of
     the time, spent waiting for batches). Raises: ConfigError, CapacityError.
     """
+    if not job.settings.epochs:
+        raise ConfigError(
+            "train.epochs=0: nothing would be learned, which only a run that starts from a trained "
+            "model (--from) may ask for; give at least 1"
+        )
     torch.manual_seed(job.settings.seed)
     run = _Fit(job, watch)
     if resume:
         run.restore()
-    while not run.state.finished and job.settings.epochs:
+    while not run.state.finished:
         run.epoch()
     run.network.load_state_dict(run.best)
     return run.state.history

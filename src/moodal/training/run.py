@@ -69,11 +69,12 @@ def train(
     with Workplace(out, identity, resume=resume) as place:
         parts = reading.read(reading.parts_of(file, valid), run, starting.lexicon(parents))
         parts, job = _job(parts, run, parents, place)
-        history = loop.fit(job, resume=resume)
         learned = run
         if parents and not run.train.epochs:  # how its weights were learned stays known
             learned = run.model_copy(update={"train": parents[0].run.train})
             history = list(parents[0].info.history)
+        else:
+            history = loop.fit(job, resume=resume)
         origin = Origin(learned, hashes, history, tuple(lineage))
         processes = PartialState()
         if processes.is_main_process:
