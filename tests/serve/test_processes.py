@@ -139,20 +139,24 @@ def test_ctrl_c_ends_it_well(command: Callable[..., Command]) -> None:
     assert command().stop(signal.SIGINT) == 0
 
 
+def _counted(one: Command, n: int) -> bool:
+    """Whether so many answers stand among the measures."""
+    told = f'moodal_requests_total{{route="/v1/predict",status="200"}} {n}.0'
+    return told in one.get("/metrics")
+
+
 def test_several_workers_serve_and_the_dead_are_replaced(command: Callable[..., Command]) -> None:
     one = command("--workers", "2", "--set", "monitor_seconds=0.2")
     first = one.children()
     assert len(first) == 2
     for _ in range(20):
         assert one.ask()[0] == 200
+    # An answer is counted just after it is given: who is killed in between cannot have counted it.
+    until(lambda: _counted(one, 20))
     os.kill(first[0], signal.SIGKILL)
     until(lambda: len(one.children()) == 2 and first[0] not in one.children(), seconds=PATIENCE)
     assert one.ask()[0] == 200
-    until(
-        lambda: (
-            'moodal_requests_total{route="/v1/predict",status="200"} 21.0' in one.get("/metrics")
-        )
-    )
+    until(lambda: _counted(one, 21))
     assert f"worker {first[0]} died" in one.said
     for _ in range(10):  # a judgement may reach another worker than its prediction
         _, answer = one.ask()
