@@ -39,7 +39,6 @@ from moodal.model.stems import (
     Experts,
     Grid,
     Level,
-    Mirrored,
     Part,
     Pixels,
     Power,
@@ -315,7 +314,7 @@ def _beside(spec: Spec) -> nn.Sequential:
     and after all: it tells photographs apart, and few pictures suffice to learn from what it sees.
     """
     n_cell = 2 * spec.width
-    path = nn.Sequential(Shrink(SHRUNK), Mirrored(*_halving(spec)), Grid())
+    path = nn.Sequential(Shrink(SHRUNK), _halving(spec), Grid())
 
     def says(n: int) -> tuple[nn.Module, ...]:
         return Grid(), Level(n), Statistics(n, n_cell)

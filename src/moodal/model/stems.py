@@ -143,22 +143,6 @@ class Shrink(nn.Module):
         return Seq(x / shown.clamp(min=1e-6), shown[:, 0, :, 0] > 0)
 
 
-class Mirrored(nn.Sequential):
-    """Layers from planes (B, N, S, F) to planes, asked twice: the mean of what they make of a
-    picture and, turned back, of its mirror image.
-
-    Source: Krizhevsky et al., ImageNet Classification (2012), section 4.1: answers averaged over
-    mirror images; here what is seen is, so that the layers behind are asked once.
-    """
-
-    def forward(self, planes: Seq[Tensor]) -> Seq[Tensor]:
-        seen = Seq(torch.cat([planes.x, planes.x.flip(3)]), torch.cat([planes.mask] * 2))
-        for layer in self:
-            seen = layer(seen)
-        as_is, turned = seen.x.chunk(2)
-        return Seq((as_is + turned.flip(3)) / 2, seen.mask.chunk(2)[0])
-
-
 class Spectrum(nn.Module):
     """Frames (B, S, F) -> one plane (B, 1, S, F)."""
 
